@@ -1,0 +1,1 @@
+"""VectorIndex: the maintenance of HNSW vector indexes that live in Kubernetes pods."""

@@ -1,0 +1,185 @@
+"""The operations API: named by the caller, durable, idempotent.
+
+``PUT …/operations/{id}`` with the same body any number of times is one operation. Bodies are compared by
+:func:`request_digest`, never by their bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from vectorindex.wire.base import WireModel
+from vectorindex.wire.identity import GraphParameters
+
+
+class OperationKind(StrEnum):
+    DELETE = "Delete"
+    REBUILD = "Rebuild"
+
+
+class OperationState(StrEnum):
+    QUEUED = "Queued"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+
+    @property
+    def finished(self) -> bool:
+        return self in (OperationState.SUCCEEDED, OperationState.FAILED, OperationState.CANCELLED)
+
+
+class FailureReason(StrEnum):
+    """Why an operation failed; the operator shows it as the reason of the condition."""
+
+    RECALL_REGRESSED = "RecallRegressed"
+    INVALID_REQUEST = "InvalidRequest"
+    INDEX_CORRUPT = "IndexCorrupt"
+    BUILD_FAILED = "BuildFailed"
+    RESTART_LIMIT_EXCEEDED = "RestartLimitExceeded"
+
+
+class ObjectReference(WireModel):
+    """The Kubernetes object that an operation is run for."""
+
+    name: str
+    uid: str
+
+
+class DeleteRequest(WireModel):
+    external_ids: tuple[str, ...] = Field(min_length=1)
+
+
+class Verification(WireModel):
+    """How a new graph is judged before it serves: recall@``k`` on ``samples`` queries. ``min_recall_percent`` unset:
+    measured, never refused."""
+
+    samples: int = Field(default=200, ge=1, le=10_000)
+    k: int = Field(default=10, ge=1, le=1_000)
+    min_recall_percent: int | None = Field(default=None, ge=0, le=100)
+
+
+class RebuildRequest(WireModel):
+    params: GraphParameters = GraphParameters()
+    verify: Verification = Verification()
+
+
+class DeleteBody(WireModel):
+    kind: Literal[OperationKind.DELETE] = OperationKind.DELETE
+    object: ObjectReference
+    request: DeleteRequest
+
+
+class RebuildBody(WireModel):
+    kind: Literal[OperationKind.REBUILD] = OperationKind.REBUILD
+    object: ObjectReference
+    request: RebuildRequest = RebuildRequest()
+
+
+OperationBody = DeleteBody | RebuildBody
+
+
+class DeleteResult(WireModel):
+    """Counts over the distinct IDs of the request. ``bitmap``: base64 of one bit for each distinct ID in order of
+    first appearance, least significant bit first, 1 where the ID was deleted; so the counts of pods that differ can be
+    united."""
+
+    deleted: int
+    not_found: int
+    bitmap: str
+
+
+class BeforeAfter(WireModel):
+    before: int
+    after: int
+
+
+class Recall(WireModel):
+    """recall@k against exact search, 0..1, through the old and the new graph with the same ``n`` queries."""
+
+    before: float
+    after: float
+    n: int
+    k: int
+    kind: str
+
+
+class ParametersInForce(WireModel):
+    m: int = Field(alias="M")
+    ef_construction: int
+    ef_search: int
+    rng_seed: int
+
+
+class RebuildResult(WireModel):
+    """``vectors``: live items; ``bytes``: the files of the index; ``seconds``: by phase; ``recall`` is None when the
+    index held nothing to measure it on."""
+
+    vectors: BeforeAfter
+    bytes: BeforeAfter
+    recall: Recall | None = None
+    unreachable: BeforeAfter
+    parameters: ParametersInForce
+    seconds: dict[str, float] = Field(default_factory=dict)
+
+
+class OperationStatus(WireModel):
+    """An operation as the sidecar answers it. ``progress`` is in percent; ``restarts`` counts how often the sidecar
+    took it up again after its own restart."""
+
+    id: str
+    kind: OperationKind
+    state: OperationState
+    reason: str = ""
+    message: str = ""
+    progress: int = Field(default=0, ge=0, le=100)
+    restarts: int = 0
+    volume_id: str
+    object: ObjectReference | None = None
+    result: DeleteResult | RebuildResult | None = None
+
+
+class OperationList(WireModel):
+    volume_id: str
+    operations: tuple[OperationStatus, ...] = ()
+
+
+def distinct(ids: Iterable[str]) -> tuple[str, ...]:
+    """Each ID once, in order of first appearance."""
+    return tuple(dict.fromkeys(ids))
+
+
+def request_digest(body: OperationBody) -> str:
+    """SHA-256 (hex) of the request as compact UTF-8 JSON with sorted keys, defaults left out and IDs made distinct."""
+    request = body.request
+    if isinstance(request, DeleteRequest):
+        request = DeleteRequest(external_ids=distinct(request.external_ids))
+    content = {"kind": body.kind, "request": request.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def pack_bitmap(found: Iterable[bool]) -> str:
+    """The wire form of one bit per distinct ID, see :class:`DeleteResult`."""
+    data = bytearray()
+    for position, bit in enumerate(found):
+        if position % 8 == 0:
+            data.append(0)
+        if bit:
+            data[-1] |= 1 << position % 8
+    return base64.b64encode(bytes(data)).decode()
+
+
+def unpack_bitmap(bitmap: str, count: int) -> list[bool]:
+    """The inverse of :func:`pack_bitmap` for ``count`` IDs. Raises ValueError if the bitmap is not of that length."""
+    data = base64.b64decode(bitmap, validate=True)
+    if len(data) != (count + 7) // 8:
+        raise ValueError(f"a bitmap of {len(data)} bytes does not describe {count} IDs")
+    return [bool(data[position // 8] >> position % 8 & 1) for position in range(count)]
