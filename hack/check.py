@@ -21,7 +21,12 @@ def main() -> int:
     failed = []
     for name, command in CHECKS.items():
         result = subprocess.run(
-            [sys.executable, *command], cwd=ROOT, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [sys.executable, *command],
+            cwd=ROOT,
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         print(f"==> check: {name:<16} {'ok' if result.returncode == 0 else 'FAILED'}", flush=True)
         if result.returncode:
