@@ -61,7 +61,7 @@ func serve(command *cobra.Command) {
 
 func runKubectl() {
 	// The verbosity counts while the command is being built, too.
-	_ = logs.GlogSetter(kubectl.GetLogVerbosity(os.Args))
+	_, _ = logs.GlogSetter(kubectl.GetLogVerbosity(os.Args))
 	if err := cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {
 		kubectlutil.CheckErr(err)
 	}
