@@ -1,0 +1,363 @@
+"""What all kinds share: the base model, conditions, references, and the frame of a run.
+
+The models are the one source of the CRDs (see :mod:`vectorindex.api.crd`): bounds, defaults, descriptions and CEL
+rules stand here and nowhere else. They are immutable, and they ignore fields that they do not know, so that an older
+operator can read what a newer one wrote. Attributes are snake_case, the API's fields camelCase.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    WithJsonSchema,
+)
+from pydantic.config import JsonDict
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+GROUP = "vectorindex.io"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+MAX_INTEGER = 2**53  # the largest integer that every JSON reader keeps exact
+MAX_MESSAGE = 4_096
+MAX_PODS = 256
+MAX_INDEX_NAME = 45  # leaves room for what StatefulSets and Services add, within a label's 63
+INDEX_NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"  # DNS-1035 label
+
+
+def field_name(attribute: str) -> str:
+    """The API's name of an attribute: camelCase, with initialisms in capitals (``external_ids`` → ``externalIDs``)."""
+    initialisms = {"id": "ID", "ids": "IDs", "uid": "UID"}
+    first, *rest = attribute.split("_")
+    return first + "".join(initialisms.get(word, word.capitalize()) for word in rest)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A CEL rule (``x-kubernetes-validations``). ``field`` is the path that the error names, relative to the model;
+    ``forbidden`` makes the API server say "Forbidden" instead of quoting the whole value."""
+
+    rule: str
+    message: str
+    field: str = ""
+    forbidden: bool = False
+
+    def to_schema(self) -> dict[str, str]:
+        schema = {"rule": self.rule, "message": self.message}
+        if self.field:
+            schema["fieldPath"] = self.field
+        if self.forbidden:
+            schema["reason"] = "FieldValueForbidden"
+        return schema
+
+
+class ApiModel(BaseModel):
+    """An object of the Kubernetes API."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, alias_generator=field_name)
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @classmethod
+    def all_rules(cls) -> tuple[Rule, ...]:
+        """The CEL rules at this object."""
+        return cls.rules
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        if rules := cls.all_rules():
+            schema["x-kubernetes-validations"] = [rule.to_schema() for rule in rules]
+        return schema
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object as the API takes it: by the API's names, without what is unset."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def unchanged(path: str, *, optional: bool) -> str:
+    """CEL: the field at ``path`` (relative to ``self``) is what it was. An optional one may be neither added nor
+    removed; so the rule must stand at an object that is always there, not at the field."""
+    if not optional:
+        return f"self.{path} == oldSelf.{path}"
+    return f"has(self.{path}) == has(oldSelf.{path}) && (!has(self.{path}) || self.{path} == oldSelf.{path})"
+
+
+def _shorten(message: Any) -> Any:
+    if isinstance(message, str) and len(message) > MAX_MESSAGE:
+        return message[: MAX_MESSAGE - 1] + "…"
+    return message
+
+
+def _whole_seconds(time: datetime) -> datetime:
+    return time.astimezone(UTC).replace(microsecond=0)
+
+
+def _rfc3339(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+_INT_OR_STRING: JsonSchemaValue = {
+    "anyOf": [{"type": "integer"}, {"type": "string"}],
+    "x-kubernetes-int-or-string": True,
+    "maxLength": 32,
+}
+
+Quantity = Annotated[str, BeforeValidator(str), WithJsonSchema(_INT_OR_STRING)]
+"""A Kubernetes quantity (``10Gi``, ``500m``, 2), always read as a string."""
+
+Time = Annotated[
+    AwareDatetime,
+    AfterValidator(_whole_seconds),
+    PlainSerializer(_rfc3339, return_type=str, when_used="json"),
+]
+"""A time as the API writes it: UTC, whole seconds."""
+
+Message = Annotated[str, BeforeValidator(_shorten), Field(max_length=MAX_MESSAGE)]
+"""Text for people; what is too long is cut, so that a status can always be written."""
+
+Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
+Percent = Annotated[int, Field(ge=0, le=100)]
+Identifier = Annotated[str, Field(max_length=128)]
+PodName = Annotated[str, Field(min_length=1, max_length=253)]
+Recall = Annotated[str, Field(pattern=r"^[01]\.[0-9]{4}$", max_length=6)]
+"""recall@k, 0.0000 to 1.0000, with four decimals."""
+
+LIST_MAP_BY_NAME: JsonDict = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+LIST_MAP_BY_TYPE: JsonDict = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+LIST_ATOMIC: JsonDict = {"x-kubernetes-list-type": "atomic"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of ``kubectl get``; with ``wide`` only of ``-o wide``."""
+
+    name: str
+    path: str
+    description: str
+    type: str = "string"
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How the API server serves a kind."""
+
+    kind: str
+    plural: str
+    singular: str
+    short_name: str
+    columns: tuple[Column, ...]
+
+    @property
+    def crd_name(self) -> str:
+        return f"{self.plural}.{GROUP}"
+
+
+def condition_path(condition: str, field: str) -> str:
+    """The path of a condition's field, for a column."""
+    return f'.status.conditions[?(@.type=="{condition}")].{field}'
+
+
+AGE = Column("Age", ".metadata.creationTimestamp", "Time since the object was created.", "date")
+
+
+class Metadata(ApiModel):
+    """The part of ObjectMeta that is read; the API server defines the rest."""
+
+    name: str
+    namespace: str
+    uid: str = ""
+    generation: int = 0
+    creation_timestamp: Time | None = None
+    deletion_timestamp: Time | None = None
+
+
+class ConditionStatus(StrEnum):
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Condition(ApiModel):
+    """One aspect of the object's state, as in all of Kubernetes."""
+
+    type: str = Field(description="What the condition is about.", pattern="^[A-Z][A-Za-z]*$", max_length=64)
+    status: ConditionStatus = Field(description="True, False, or Unknown while it cannot be told.")
+    observed_generation: int = Field(
+        description="The metadata.generation that the condition speaks of.", ge=0, le=MAX_INTEGER
+    )
+    last_transition_time: Time = Field(description="When the status last changed from one value to another.")
+    reason: str = Field(description="Why, in one CamelCase word.", pattern="^[A-Z][A-Za-z]*$", max_length=64)
+    message: Message = Field(description="Why, for people.")
+
+
+class Status(ApiModel):
+    """What the status of every kind holds."""
+
+    observed_generation: int = Field(
+        default=-1,
+        description="The metadata.generation that this status speaks of; -1 until the operator has seen the object.",
+        ge=-1,
+        le=MAX_INTEGER,
+    )
+    conditions: tuple[Condition, ...] = Field(
+        default=(), description="The conditions of the object.", max_length=16, json_schema_extra=LIST_MAP_BY_TYPE
+    )
+
+    def condition(self, type_: str) -> Condition | None:
+        """The condition of that type."""
+        return next((condition for condition in self.conditions if condition.type == type_), None)
+
+
+class Parameters(ApiModel):
+    """HNSW parameters as they are wanted; what is unset stays as it is."""
+
+    m: int | None = Field(
+        default=None,
+        description="Links of an item on each upper layer, and half of those on the lowest. A new index uses 16.",
+        ge=2,
+        le=512,
+    )
+    ef_construction: int | None = Field(
+        default=None,
+        description="Candidates looked at when an item is linked: more is slower to build and finds better. "
+        "A new index uses 200.",
+        ge=1,
+        le=10_000,
+    )
+    ef_search: int | None = Field(
+        default=None,
+        description="Candidates looked at by a search: more is slower and finds better. A new index uses 64.",
+        ge=1,
+        le=10_000,
+    )
+    seed: int | None = Field(
+        default=None,
+        description="Seed of the random choice of each item's layer. A new index uses 0.",
+        ge=0,
+        le=2**31 - 1,
+    )
+
+
+class ParametersInForce(ApiModel):
+    """The HNSW parameters that a graph was built with and is searched by."""
+
+    m: int = Field(description="Links of an item on each upper layer.", ge=0, le=MAX_INTEGER)
+    ef_construction: int = Field(description="Candidates looked at when an item was linked.", ge=0, le=MAX_INTEGER)
+    ef_search: int = Field(description="Candidates looked at by a search.", ge=0, le=MAX_INTEGER)
+    seed: int = Field(description="Seed of the random choice of layers.", ge=0, le=MAX_INTEGER)
+
+
+class IndexReference(ApiModel):
+    """Names a VectorIndex in the same namespace."""
+
+    name: str = Field(
+        description="Name of the VectorIndex, in the same namespace.",
+        min_length=1,
+        max_length=MAX_INDEX_NAME,
+        pattern=INDEX_NAME_PATTERN,
+    )
+
+
+class RunSpec(ApiModel):
+    """The frame of every maintenance kind: one object is one run, so its spec cannot be changed, but for ``cancel``."""
+
+    index_ref: IndexReference = Field(description="The index that the run is for.")
+    cancel: bool = Field(
+        default=False,
+        description="Set to true to stop the run: pods that have done their part keep it, the others stay as they are. "
+        "The one field that can be changed, and only from false to true.",
+    )
+
+    @classmethod
+    def all_rules(cls) -> tuple[Rule, ...]:
+        fixed = (
+            unchanged(field_name(name), optional=not field.is_required())
+            for name, field in cls.model_fields.items()
+            if name != "cancel"
+        )
+        return (
+            *cls.rules,
+            Rule(
+                rule=" && ".join(f"({term})" for term in fixed),
+                message="the spec of a run cannot be changed, except cancel: create a new object with another name",
+                forbidden=True,
+            ),
+            Rule(
+                rule="self.cancel || !oldSelf.cancel",
+                message="a cancelled run cannot be taken up again: create a new object with another name",
+                field=".cancel",
+                forbidden=True,
+            ),
+        )
+
+
+class PodState(StrEnum):
+    """How far a run is on one pod. ``Gone``: the pod was removed for good before it had done its part."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+    UNREACHABLE = "Unreachable"
+    GONE = "Gone"
+
+
+class PodResult(ApiModel):
+    """What a run did on one pod."""
+
+    name: PodName = Field(description="Name of the pod.")
+    state: PodState = Field(
+        description="How far the run is on this pod. Unreachable: it does not answer, and the run waits for it. "
+        "Gone: it was removed for good, and the run goes on without it."
+    )
+    message: Message | None = Field(default=None, description="Why, for people.")
+    volume_id: Identifier | None = Field(default=None, description="The volume that the result was given for.")
+
+
+class RunStatus(Status):
+    """What the status of every maintenance kind holds, besides its own figures and ``pods``."""
+
+    index_uid: Identifier | None = Field(
+        default=None,
+        description="UID of the VectorIndex as it was first seen; the run fails if another one takes its name.",
+    )
+    start_time: Time | None = Field(default=None, description="When the first pod was called.")
+    completion_time: Time | None = Field(default=None, description="When the run ended, however it did.")
+    progress_percent: Percent | None = Field(
+        default=None, description="How much of the work on all pods is done, rounded down."
+    )
+
+    @property
+    def finished(self) -> bool:
+        return self.completion_time is not None
+
+
+class ApiObject(ApiModel):
+    """An object of one of our kinds, as it is read from the API server."""
+
+    definition: ClassVar[Kind]
+
+    metadata: Metadata
+
+    @classmethod
+    def read(cls, manifest: Mapping[str, Any]) -> Self:
+        """The object from its JSON form. Raises pydantic.ValidationError, a ValueError, if the spec is not valid: the
+        API server refuses such an object, unless it was stored before the rule existed."""
+        return cls.model_validate(manifest)

@@ -1,0 +1,62 @@
+"""The closed list of condition types and reasons: what is not here, the operator does not report.
+
+A reason is added together with the code that emits it, never before.
+"""
+
+from __future__ import annotations
+
+from vectorindex.api.documented import DocumentedEnum
+
+
+class ConditionType(DocumentedEnum):
+    READY = "Ready", "The object is in the state that its spec asks for."
+    RECONCILING = "Reconciling", "The operator is at work on the object, or waits for something that comes by itself."
+    STALLED = "Stalled", "Nothing goes on until somebody acts; the message says how."
+    MAINTENANCE_NEEDED = "MaintenanceNeeded", "The index would gain from a rebuild; the message gives the figures."
+    SUCCEEDED = "Succeeded", "How the run ended; Unknown until then."
+
+
+class Reason(DocumentedEnum):
+    # VectorIndex
+    ALL_PODS_READY = "AllPodsReady", "Every pod is ready and holds this index."
+    PODS_NOT_READY = "PodsNotReady", "At least one pod is missing, not ready, or does not answer; the message names it."
+    PROGRESSING = "Progressing", "The objects of the index are being created or scaled, and its pods are starting."
+    ROLLOUT_IN_PROGRESS = "RolloutInProgress", "A new pod template is being rolled out, one pod after the other."
+    ROLLOUT_PENDING = "RolloutPending", "A new pod template waits until the rebuild that runs on the index has ended."
+    UP_TO_DATE = "UpToDate", "The objects of the index are as its spec asks for; nothing is under way."
+    NOT_STALLED = "NotStalled", "Nothing that somebody would have to repair stands in the way."
+    IDENTITY_MISMATCH = (
+        "IdentityMismatch",
+        "A pod answers as another index: its volume holds one of another name, dimensions or metric.",
+    )
+    NAME_CONFLICT = "NameConflict", "An object of a name that the index needs exists already and is not ours."
+    INVALID_SPEC = "InvalidSpec", "The API server refused an object that follows from the spec; the message says why."
+    DELETED_RATIO = "DeletedRatio", "Too many deleted items are still in the graph (maintenance.deletedPercent)."
+    DELTA_RATIO = "DeltaRatio", "Too many items lie outside the main graph (maintenance.deltaPercent)."
+    PARAMETERS_CHANGED = "ParametersChanged", "spec.hnsw asks for an m or efConstruction that is not in force."
+    NOT_NEEDED = "NotNeeded", "No pod needs a rebuild."
+
+    # Runs that have not ended
+    QUEUED = "Queued", "The run waits for its turn: rebuilds of one index run one after the other."
+    RUNNING = "Running", "At least one pod is at work."
+    PODS_UNREACHABLE = "PodsUnreachable", "The run waits for pods that do not answer; the message names them."
+    INDEX_NOT_READY = "IndexNotReady", "The rebuild waits until the VectorIndex is Ready."
+    CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound", "The run waits for the ConfigMap, or the key in it, with its IDs."
+
+    # Runs that wait for their index, then fail
+    INDEX_NOT_FOUND = "IndexNotFound", "There is no VectorIndex of that name; the run waits for a minute, then fails."
+
+    # Runs that have ended
+    COMPLETED = "Completed", "Every pod has done its part."
+    CANCELLED = "Cancelled", "spec.cancel was set. Pods that had done their part by then keep it."
+    INDEX_DELETED = "IndexDeleted", "The VectorIndex was deleted, or deleted and created again, while the run waited."
+    INVALID_REQUEST = "InvalidRequest", "The request cannot be carried out as it is; the message says what to change."
+    REQUEST_CHANGED = "RequestChanged", "The ConfigMap with the IDs changed before every pod had accepted the request."
+    RECALL_REGRESSED = "RecallRegressed", "The new graph would have answered worse; the old one goes on serving."
+    INDEX_CORRUPT = "IndexCorrupt", "The files of a pod's index are damaged."
+    BUILD_FAILED = "BuildFailed", "A pod could not build the new graph; the old one goes on serving."
+    RESTART_LIMIT_EXCEEDED = "RestartLimitExceeded", "A sidecar was restarted too often without getting further."
+    OPERATION_FAILED = (
+        "OperationFailed",
+        "A pod refused or failed the operation for another reason; see the message.",
+    )
