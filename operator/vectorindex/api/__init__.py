@@ -3,6 +3,7 @@
 Nothing here does I/O and nothing here imports the rest of the project.
 """
 
+from vectorindex.api import names
 from vectorindex.api.common import ApiObject
 from vectorindex.api.indexdelete import IndexDelete
 from vectorindex.api.indexrebuild import IndexRebuild
@@ -11,4 +12,4 @@ from vectorindex.api.vectorindex import VectorIndex
 KINDS: tuple[type[ApiObject], ...] = (VectorIndex, IndexDelete, IndexRebuild)
 """Every kind that the operator serves."""
 
-__all__ = ["KINDS", "ApiObject", "IndexDelete", "IndexRebuild", "VectorIndex"]
+__all__ = ["KINDS", "ApiObject", "IndexDelete", "IndexRebuild", "VectorIndex", "names"]

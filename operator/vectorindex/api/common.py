@@ -181,7 +181,7 @@ class Metadata(ApiModel):
 
     name: str
     namespace: str
-    uid: str = ""
+    uid: str
     generation: int = 0
     creation_timestamp: Time | None = None
     deletion_timestamp: Time | None = None
@@ -229,7 +229,7 @@ class Parameters(ApiModel):
 
     m: int | None = Field(
         default=None,
-        description="Links of an item on each upper layer, and half of those on the lowest. A new index uses 16.",
+        description="Links of an item on each upper layer; twice as many on the lowest. A new index uses 16.",
         ge=2,
         le=512,
     )

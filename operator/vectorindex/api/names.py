@@ -1,0 +1,67 @@
+"""Names that several parts agree on: of the objects that a VectorIndex owns, their labels, ports and paths."""
+
+from __future__ import annotations
+
+from vectorindex.api.common import GROUP
+
+FIELD_MANAGER = "vectorindex-operator"
+
+INDEX_LABEL = f"{GROUP}/index"
+NAME_LABEL = "app.kubernetes.io/name"
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+APPLICATION = "vectorindex"
+
+CONTAINER = "sidecar"
+PORT = 8080
+PORT_NAME = "http"
+
+DATA_VOLUME = "data"
+DATA_PATH = "/data"
+IDENTITY_VOLUME = "identity"
+IDENTITY_DIRECTORY = "/etc/vectorindex"
+IDENTITY_KEY = "identity.json"
+
+
+def stateful_set(index: str) -> str:
+    return index
+
+
+def service(index: str) -> str:
+    """The Service of the ready pods, for applications."""
+    return index
+
+
+def pods_service(index: str) -> str:
+    """The headless Service of all pods, the ones that are not ready too."""
+    return f"{index}-pods"
+
+
+def pod_disruption_budget(index: str) -> str:
+    return index
+
+
+def identity(index: str) -> str:
+    """The ConfigMap that tells the pods which index they hold."""
+    return f"{index}-identity"
+
+
+def pod(index: str, ordinal: int) -> str:
+    return f"{index}-{ordinal}"
+
+
+def ordinal(index: str, pod_name: str) -> int | None:
+    """The ordinal of a pod of the index, or None if the StatefulSet makes no pod of that name."""
+    prefix, _, number = pod_name.rpartition("-")
+    if prefix != index or not number.isascii() or not number.isdecimal() or pod(index, int(number)) != pod_name:
+        return None
+    return int(number)
+
+
+def labels(index: str) -> dict[str, str]:
+    """The labels of every object of the index, its pods included."""
+    return {**selector(index), NAME_LABEL: APPLICATION, MANAGED_BY_LABEL: FIELD_MANAGER}
+
+
+def selector(index: str) -> dict[str, str]:
+    """What the pods of the index are found by. A StatefulSet's selector can never be changed, so this is one label."""
+    return {INDEX_LABEL: index}

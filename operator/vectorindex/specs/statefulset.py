@@ -1,0 +1,116 @@
+"""The StatefulSet of an index: one sidecar and one volume in each pod.
+
+The pods meet the restricted Pod Security Standard and hold no credentials of the Kubernetes API.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vectorindex.api import VectorIndex, names
+from vectorindex.api.vectorindex import Storage
+from vectorindex.specs.meta import build_metadata
+
+USER = 65_532  # the image's own user, which is not root
+
+
+def build_stateful_set(index: VectorIndex, default_image: str) -> dict[str, Any]:
+    """``default_image``: the sidecar's image where ``spec.managed.image`` is unset."""
+    name = index.metadata.name
+    managed = index.spec.managed
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": build_metadata(index, names.stateful_set(name)),
+        "spec": {
+            "replicas": managed.replicas,
+            "serviceName": names.pods_service(name),
+            # One after the other, a pod that never becomes ready would keep the corrected template from its place.
+            "podManagementPolicy": "Parallel",
+            "updateStrategy": {"type": "RollingUpdate"},
+            "persistentVolumeClaimRetentionPolicy": {
+                "whenDeleted": managed.storage.reclaim.value,
+                "whenScaled": "Delete",
+            },
+            "selector": {"matchLabels": names.selector(name)},
+            "template": {
+                "metadata": {"labels": names.labels(name)},
+                "spec": _build_pod(index, default_image),
+            },
+            "volumeClaimTemplates": [_build_volume_claim(managed.storage)],
+        },
+    }
+
+
+def _build_pod(index: VectorIndex, default_image: str) -> dict[str, Any]:
+    return {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            # Otherwise the owner of every file is set at each start, which takes long on a large volume.
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_build_container(index, default_image)],
+        "volumes": [
+            {"name": names.IDENTITY_VOLUME, "configMap": {"name": names.identity(index.metadata.name)}},
+            {"name": "tmp", "emptyDir": {}},
+        ],
+    }
+
+
+def _build_container(index: VectorIndex, default_image: str) -> dict[str, Any]:
+    managed = index.spec.managed
+    container = {
+        "name": names.CONTAINER,
+        "image": managed.image or default_image,
+        "command": ["vectorindex-sidecar"],
+        "args": [
+            *("--data-dir", names.DATA_PATH),
+            *("--host", "0.0.0.0"),  # noqa: S104 - the pod's own network: Services reach it from outside
+            *("--port", str(names.PORT)),
+            *("--identity", f"{names.IDENTITY_DIRECTORY}/{names.IDENTITY_KEY}"),
+        ],
+        "env": [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+        "ports": [{"name": names.PORT_NAME, "containerPort": names.PORT, "protocol": "TCP"}],
+        # Alive long before it is ready: the server answers first and loads its graphs then, however long it takes.
+        "startupProbe": _probe("/healthz", period=1, timeout=3, failures=120),
+        "livenessProbe": _probe("/healthz", period=10, timeout=5, failures=6),
+        "readinessProbe": _probe("/readyz", period=2, timeout=3, failures=3),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "volumeMounts": [
+            {"name": names.DATA_VOLUME, "mountPath": names.DATA_PATH},
+            {"name": names.IDENTITY_VOLUME, "mountPath": names.IDENTITY_DIRECTORY, "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the container's own, and the only other place to write
+        ],
+    }
+    if managed.resources is not None:
+        container["resources"] = managed.resources.to_dict()
+    return container
+
+
+def _probe(path: str, *, period: int, timeout: int, failures: int) -> dict[str, Any]:
+    return {
+        "httpGet": {"path": path, "port": names.PORT_NAME},
+        "periodSeconds": period,
+        "timeoutSeconds": timeout,
+        "failureThreshold": failures,
+    }
+
+
+def _build_volume_claim(storage: Storage) -> dict[str, Any]:
+    spec: dict[str, Any] = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": storage.size}},
+    }
+    if storage.storage_class_name is not None:
+        spec["storageClassName"] = storage.storage_class_name
+    return {"metadata": {"name": names.DATA_VOLUME}, "spec": spec}
