@@ -1,0 +1,94 @@
+"""One connection to the API server: JSON objects in, JSON objects out.
+
+Objects are dictionaries, not the Kubernetes client's models: an object that is read, compared and applied must keep
+every field, also those that the client's version does not know. The client library is used for what is hard: kubeconfig
+files, service account tokens that are renewed, TLS.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import config as kube_config
+from kubernetes.aio.client import ApiClient, Configuration
+
+from vectorindex.cluster.errors import UnavailableError, error_for
+
+REQUEST_TIMEOUT = 30.0
+"""Seconds for one request, its answer included."""
+
+APPLY = "application/apply-patch+yaml"
+
+Manifest = dict[str, Any]
+
+
+class ApiServer:
+    """Requests to the API server, in the name of the operator."""
+
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
+
+    @classmethod
+    async def connect(cls) -> ApiServer:
+        """By the kubeconfig file that KUBECONFIG names, otherwise by the pod's service account.
+
+        Raises:
+            kubernetes.aio.config.ConfigException: neither is there, or it is of no use.
+        """
+        configuration = Configuration()
+        path = os.environ.get("KUBECONFIG")
+        if path:
+            await kube_config.load_kube_config(  # type: ignore[no-untyped-call]
+                config_file=path, client_configuration=configuration
+            )
+        else:
+            kube_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
+        return cls(ApiClient(configuration))
+
+    async def close(self) -> None:
+        await self._client.close()  # type: ignore[no-untyped-call]
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Manifest | None = None,
+        content_type: str = "application/json",
+    ) -> Manifest:
+        """Send one request and return the object that is answered.
+
+        Raises:
+            ClusterError: one of its subclasses, by what was answered.
+        """
+        request = await self._client.param_serialize(
+            method,
+            path,
+            query_params=list((query or {}).items()),
+            header_params={"Accept": "application/json", "Content-Type": content_type},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        try:
+            response = await self._client.call_api(*request, _request_timeout=REQUEST_TIMEOUT)
+            content: bytes = await response.read()  # type: ignore[no-untyped-call]
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            reason = str(error) or type(error).__name__
+            raise UnavailableError(f"the API server did not answer {method} {path}: {reason}") from error
+        if response.status >= 400:
+            raise error_for(response.status, _message(content) or f"{method} {path}: HTTP status {response.status}")
+        answer: Manifest = json.loads(content)
+        return answer
+
+
+def _message(content: bytes) -> str:
+    """What a Status object says; the text itself where the answer is none."""
+    try:
+        return str(json.loads(content)["message"])
+    except (ValueError, KeyError, TypeError):
+        return content.decode("utf-8", "replace").strip()

@@ -1,0 +1,111 @@
+"""What the operator does with Kubernetes: read, apply what it owns, write its status, say what happened.
+
+Every write is a server-side apply by one field manager, or the creation of an Event of a fixed name; so each may be
+repeated. Nothing is deleted: children go with their owner.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+from vectorindex.cluster.client import APPLY, ApiServer, Manifest
+from vectorindex.cluster.errors import ConflictError, NotFoundError
+from vectorindex.cluster.resources import EVENTS, PODS, Resource, resource_of
+
+FIELD_MANAGER = "vectorindex-operator"
+PAGE = "500"
+MAX_NOTE = 1024
+"""Characters of an Event's note, by the API's limit in bytes less room for what is not ASCII."""
+
+
+class Cluster:
+    """The operator's view of Kubernetes. All methods raise ClusterError."""
+
+    def __init__(self, server: ApiServer, instance: str) -> None:
+        """``instance`` names this process in Events."""
+        self._server = server
+        self._instance = instance
+
+    async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        """The newest state of an object, or None if there is none."""
+        try:
+            return await self._server.request("GET", resource_of(kind).path(namespace, name))
+        except NotFoundError:
+            return None
+
+    async def objects(self, kind: str, namespace: str | None, labels: str = "") -> AsyncIterator[Manifest]:
+        """The objects of a kind, by pages; ``labels`` is a selector. An interrupted listing starts anew at the
+        caller's next attempt."""
+        path = resource_of(kind).path(namespace)
+        query = {"limit": PAGE} | ({"labelSelector": labels} if labels else {})
+        while True:
+            page = await self._server.request("GET", path, query=query)
+            for item in page["items"]:
+                yield item
+            token = page["metadata"].get("continue")
+            if not token:
+                return
+            query["continue"] = token
+
+    async def pods(self, namespace: str, labels: str) -> list[Manifest]:
+        """The pods with these labels."""
+        return [pod async for pod in self.objects(PODS.kind, namespace, labels)]
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """Make an object have these fields, by force: fields of other managers stay."""
+        metadata = manifest["metadata"]
+        path = resource_of(manifest["kind"]).path(metadata["namespace"], metadata["name"])
+        return await self._apply(path, manifest)
+
+    async def apply_status(self, manifest: Manifest, status: dict[str, Any]) -> None:
+        """Make ``status`` the status of the object that was read as ``manifest``.
+
+        Raises:
+            NotFoundError, ConflictError: the object is gone, or another one has its name.
+        """
+        metadata = manifest["metadata"]
+        body: Manifest = {
+            "apiVersion": manifest["apiVersion"],
+            "kind": manifest["kind"],
+            "metadata": {key: metadata[key] for key in ("name", "namespace", "uid")},
+            "status": status,
+        }
+        await self._apply(resource_of(manifest["kind"]).path(metadata["namespace"], metadata["name"], "status"), body)
+
+    async def record(self, manifest: Manifest, reason: str, note: str, *, warning: bool, transition: str) -> None:
+        """Create an Event about an object. ``transition`` tells this occasion from others: the same one is recorded
+        once, however often it is reported."""
+        metadata = manifest["metadata"]
+        mark = hashlib.sha256(f"{metadata['uid']} {reason} {transition}".encode()).hexdigest()[:16]
+        reference = {key: metadata[key] for key in ("name", "namespace", "uid")}
+        body: Manifest = {
+            "apiVersion": EVENTS.api_version,
+            "kind": EVENTS.kind,
+            "metadata": {"name": f"{metadata['name'][:200]}.{mark}", "namespace": metadata["namespace"]},
+            "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "reportingController": "vectorindex.io/operator",
+            "reportingInstance": self._instance,
+            "action": "Reconcile",
+            "type": "Warning" if warning else "Normal",
+            "reason": reason,
+            "note": note.encode()[:MAX_NOTE].decode(errors="ignore"),
+            "regarding": {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], **reference},
+        }
+        with contextlib.suppress(ConflictError):  # recorded already
+            await self._server.request("POST", EVENTS.path(metadata["namespace"]), body=body)
+
+    async def serves(self, resource: Resource) -> bool:
+        """Does the API server know this kind?"""
+        try:
+            found = await self._server.request("GET", resource.root)
+        except NotFoundError:
+            return False
+        return any(served["name"] == resource.plural for served in found["resources"])
+
+    async def _apply(self, path: str, body: Manifest) -> Manifest:
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        return await self._server.request("PATCH", path, query=query, body=body, content_type=APPLY)

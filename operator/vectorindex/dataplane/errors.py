@@ -1,0 +1,28 @@
+"""What calling a sidecar may come to, sorted by what the caller can do about it."""
+
+from __future__ import annotations
+
+
+class SidecarError(Exception):
+    """A call of a sidecar did not give what was asked for."""
+
+
+class UnreachableError(SidecarError):
+    """No answer, or none of use, now (connection refused, timeout, 5xx): the same call is to be repeated. It may have
+    had its effect all the same."""
+
+
+class NotFoundError(SidecarError):
+    """The sidecar does not know the index or the operation (404)."""
+
+
+class RefusedError(SidecarError):
+    """The sidecar refuses the call as it is (4xx); the message is what it says. Repeating does not help."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class OtherRequestError(RefusedError):
+    """The operation exists already, with another request (409)."""

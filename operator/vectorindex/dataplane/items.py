@@ -1,0 +1,130 @@
+"""An application's calls: write items to every pod of an index, and search in one.
+
+Until replicas follow each other, an application writes to every pod itself; :class:`Replicas` does that, and says
+which pod failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vectorindex.dataplane.errors import SidecarError
+from vectorindex.dataplane.transport import WRITE_TIMEOUT, Transport
+from vectorindex.wire.identity import GraphParameters, Metric
+
+ID_BYTES = 32
+"""Size of an ID in a batch: ASCII, padded with NUL."""
+BATCH = 1_000
+"""Items in one request."""
+FINALIZE_TIMEOUT = 3_600.0
+
+Vectors = NDArray[np.float32]
+Progress = Callable[[int], None]
+"""Called with the number of items that one pod has taken since the last call."""
+
+Result = TypeVar("Result")
+
+
+class WriteFailedError(Exception):
+    """A write failed on some pods. ``errors``: what each of them met with, by URL; on the others it was done."""
+
+    def __init__(self, errors: dict[str, SidecarError]) -> None:
+        super().__init__("; ".join(f"{url}: {error}" for url, error in sorted(errors.items())))
+        self.errors = errors
+
+
+class SidecarIndex:
+    """One index in one sidecar, by the sidecar's URL. All methods raise SidecarError."""
+
+    def __init__(self, transport: Transport, url: str, index: str) -> None:
+        self._transport = transport
+        self.url = url.rstrip("/")
+        self.index = index
+
+    async def create(self, dimensions: int, metric: Metric, parameters: GraphParameters | None = None) -> None:
+        """Create the index, in a sidecar that runs without an identity."""
+        params = (parameters or GraphParameters()).to_json()
+        body = {"index_name": self.index, "dim": dimensions, "metric": metric, "params": params}
+        await self._transport.call("POST", f"{self.url}/indexes", body=body)
+
+    async def load(
+        self, ids: Sequence[str], vectors: Vectors, mode: str = "upsert", progress: Progress | None = None
+    ) -> None:
+        """Write ``n`` items in one session, durable when this returns. ``vectors``: n rows. ``mode``: build
+        replaces all items, insert refuses IDs that exist, upsert replaces them."""
+        await self._transport.call("POST", f"{self.url}/init", body={"index_name": self.index, "mode": mode})
+        query = {"index_name": self.index}
+        for count, batch in batches(ids, vectors):
+            url = f"{self.url}/ingest/batch"
+            await self._transport.call("POST", url, data=batch, query=query, timeout=WRITE_TIMEOUT)
+            if progress is not None:
+                progress(count)
+        body = {"index_name": self.index}
+        await self._transport.call("POST", f"{self.url}/finalize", body=body, timeout=FINALIZE_TIMEOUT)
+
+    async def search(self, queries: Vectors, k: int = 10, ef: int | None = None) -> list[list[str]]:
+        """The IDs of the ``k`` nearest items of each query, nearest first. ``queries``: 1..8192 rows."""
+        query = {"index_name": self.index, "k": str(k)} | ({} if ef is None else {"efs": str(ef)})
+        data = np.ascontiguousarray(queries, dtype="<f4").tobytes()
+        url = f"{self.url}/search/batch.bin"
+        found = await self._transport.call("POST", url, data=data, query=query, timeout=WRITE_TIMEOUT)
+        return [[str(item) for item in ids] for ids in found]
+
+
+class Replicas:
+    """One index in the sidecars of all its pods."""
+
+    def __init__(self, indexes: Sequence[SidecarIndex]) -> None:
+        self._indexes = tuple(indexes)
+
+    async def load(
+        self, ids: Sequence[str], vectors: Vectors, mode: str = "upsert", progress: Progress | None = None
+    ) -> None:
+        """Write the items to every pod, at the same time; see :meth:`SidecarIndex.load`.
+
+        Raises:
+            WriteFailedError: some pods failed; they may hold the items or not. With upsert, the call may be repeated.
+        """
+        await self._all(lambda index: index.load(ids, vectors, mode, progress))
+
+    async def _all(self, call: Callable[[SidecarIndex], Awaitable[None]]) -> None:
+        async def attempt(index: SidecarIndex) -> SidecarError | None:
+            try:
+                await call(index)
+            except SidecarError as error:
+                return error
+            return None
+
+        outcomes = await asyncio.gather(*(attempt(index) for index in self._indexes))
+        errors = {index.url: error for index, error in zip(self._indexes, outcomes, strict=True) if error is not None}
+        if errors:
+            raise WriteFailedError(errors)
+
+
+def batches(ids: Sequence[str], vectors: Vectors, size: int = BATCH) -> Iterator[tuple[int, bytes]]:
+    """The items as request bodies of at most ``size`` rows, each with its number of rows.
+
+    Raises:
+        ValueError: the shapes do not agree, or an ID is not 1..32 bytes of ASCII.
+    """
+    if vectors.ndim != 2 or len(ids) != len(vectors):
+        raise ValueError(f"{len(ids)} IDs do not go with vectors of shape {vectors.shape}")
+    row = np.dtype([("id", f"S{ID_BYTES}"), ("vector", "<f4", (vectors.shape[1],))])
+    for start in range(0, len(ids), size):
+        names = [_encoded(name) for name in ids[start : start + size]]
+        rows = np.empty(len(names), dtype=row)
+        rows["id"] = names
+        rows["vector"] = vectors[start : start + size]
+        yield len(names), rows.tobytes()
+
+
+def _encoded(name: str) -> bytes:
+    encoded = name.encode("ascii", "replace")
+    if not name.isascii() or not 0 < len(encoded) <= ID_BYTES or "\0" in name:
+        raise ValueError(f"{name!r} is not an ID of 1 to {ID_BYTES} ASCII characters")
+    return encoded
