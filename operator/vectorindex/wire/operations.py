@@ -20,8 +20,11 @@ from vectorindex.wire.identity import GraphParameters
 
 
 class OperationKind(StrEnum):
+    """``FINALIZE`` is never sent: the sidecar lists so the end of an application's ingest session."""
+
     DELETE = "Delete"
     REBUILD = "Rebuild"
+    FINALIZE = "Finalize"
 
 
 class OperationState(StrEnum):
@@ -131,11 +134,11 @@ class RebuildResult(WireModel):
 
 
 class OperationStatus(WireModel):
-    """An operation as the sidecar answers it. ``progress`` is in percent; ``restarts`` counts how often the sidecar
-    took it up again after its own restart."""
+    """An operation as the sidecar answers it. ``kind`` is None for one that was cancelled before it arrived;
+    ``progress`` is in percent; ``restarts`` counts how often the sidecar took it up again after its own restart."""
 
     id: str
-    kind: OperationKind
+    kind: OperationKind | None = None
     state: OperationState
     reason: str = ""
     message: str = ""
