@@ -20,13 +20,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    GetJsonSchemaHandler,
     PlainSerializer,
     WithJsonSchema,
 )
 from pydantic.config import JsonDict
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
 
 GROUP = "vectorindex.io"
 VERSION = "v1alpha1"
@@ -65,10 +63,21 @@ class Rule:
         return schema
 
 
+def _add_rules(schema: JsonDict, model: type[ApiModel]) -> None:
+    if rules := model.all_rules():
+        schema["x-kubernetes-validations"] = [dict(rule.to_schema()) for rule in rules]
+
+
 class ApiModel(BaseModel):
     """An object of the Kubernetes API."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, alias_generator=field_name)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        alias_generator=field_name,
+        json_schema_extra=_add_rules,
+    )
 
     rules: ClassVar[tuple[Rule, ...]] = ()
 
@@ -76,13 +85,6 @@ class ApiModel(BaseModel):
     def all_rules(cls) -> tuple[Rule, ...]:
         """The CEL rules at this object."""
         return cls.rules
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        schema = handler.resolve_ref_schema(handler(core_schema))
-        if rules := cls.all_rules():
-            schema["x-kubernetes-validations"] = [rule.to_schema() for rule in rules]
-        return schema
 
     def to_dict(self) -> dict[str, Any]:
         """The object as the API takes it: by the API's names, without what is unset."""

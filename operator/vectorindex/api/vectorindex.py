@@ -43,7 +43,7 @@ class ReclaimPolicy(StrEnum):
     DELETE = "Delete"
 
 
-ResourceList = Annotated[dict[Annotated[str, Field(max_length=63)], Quantity], Field(max_length=16)]
+ResourceList = Annotated[dict[str, Quantity], Field(max_length=16)]
 
 
 class Resources(ApiModel):
