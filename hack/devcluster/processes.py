@@ -1,7 +1,8 @@
 """The long-running programs of a cluster, each with its log file.
 
-Invariant: a program never outlives the process that started it, also when that is killed: the kernel sends SIGKILL
-to it then (PR_SET_PDEATHSIG, by util-linux' setpriv, which unlike a preexec_fn is safe beside threads).
+Invariant: a program never outlives the process that started it, unless it is detached, also when that process is
+killed: the kernel sends SIGKILL then (PR_SET_PDEATHSIG, by util-linux' setpriv, which unlike a preexec_fn is safe
+beside threads).
 """
 
 import os
@@ -26,11 +27,27 @@ class Component:
     """One program with its log; `start` and `stop` may follow each other."""
 
     def __init__(
-        self, name: str, argv: Sequence[str | Path], log: Path, environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        argv: Sequence[str | Path],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        detached: bool = False,
     ) -> None:
+        """Nothing runs before `start`.
+
+        Args:
+            name: for messages.
+            argv: the command line.
+            log: gets everything that it prints.
+            environment: variables beside those of this process.
+            detached: whether it goes on when this process ends.
+        """
         self.name = name
         self.log = log
-        self._argv = ["setpriv", "--pdeathsig", "KILL", "--", *map(str, argv)]
+        tied = [] if detached else ["setpriv", "--pdeathsig", "KILL", "--"]
+        self._argv = [*tied, *map(str, argv)]
         self._environment = dict(os.environ) | dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -38,6 +55,11 @@ class Component:
     def pid(self) -> int | None:
         """The process, when it runs."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    @property
+    def last_pid(self) -> int | None:
+        """The process that was started last, whether it runs or not."""
+        return None if self._process is None else self._process.pid
 
     @property
     def exit_code(self) -> int | None:
