@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from devcluster import oci, paths
@@ -37,7 +37,7 @@ class Program:
     link: str = ""
     """Further flags of the linker."""
     tags: str = ""
-    usually: str = ""
+    usually: str = field(default="", repr=False)
     """How long it takes the first time."""
 
     @property
@@ -55,7 +55,7 @@ KUBERNETES = Program(
         "helm",
     ),
     link=f"-X {_VERSION}.gitVersion={KUBERNETES_VERSION} -X {_VERSION}.gitMajor=1 -X {_VERSION}.gitMinor=37",
-    usually="once, 6 to 9 minutes on 2 cores",
+    usually="once, 6 to 10 minutes on 2 cores",
 )  # fmt: skip
 _CONTAINERD_TAGS = "no_btrfs no_zfs no_devmapper"
 NODE_PROGRAMS = (

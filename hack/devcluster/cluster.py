@@ -290,7 +290,7 @@ class Cluster:
         if not keep_logs:
             self.state.rmdir()
         if not any(Cluster(name).running for name in names()):
-            sandbox.remove_cni_cache()
+            sandbox.remove_fixed()
 
 
 def names() -> list[str]:

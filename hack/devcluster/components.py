@@ -137,6 +137,7 @@ def controller_manager(files: ControlPlaneFiles, extra: Sequence[str]) -> list[s
         f"--service-account-private-key-file={files.authority.signing_pair('service-accounts').key}",
         "--leader-elect=false",
         "--secure-port=0",
+        f"--flex-volume-plugin-dir={files.state / 'flex-volumes'}",  # otherwise made below /usr, when root
         "--kube-api-qps=200",
         "--kube-api-burst=400",
         *extra,

@@ -168,7 +168,7 @@ def kubelet_configuration(files: NodeFiles, server: Pair) -> dict[str, object]:
         "oomScoreAdj": 0,
         "makeIPTablesUtilChains": False,
         "podLogsDir": str(files.state / "logs" / "pods"),
-        "volumePluginDir": str(files.state / "kubelet" / "flex-volumes"),
+        "volumePluginDir": str(files.state / "flex-volumes"),
         "serializeImagePulls": False,
     }
 

@@ -1,7 +1,7 @@
 """The cluster's own surroundings: mounts, network and cgroup folders.
 
 Invariant: `enter` runs inside new mount and network namespaces and changes nothing outside of them, except for the
-cgroup folders, which `remove_cgroups` takes away, and an empty folder that the CNI library insists on.
+cgroup folders, which `remove_cgroups` takes away, and empty folders, which `remove_fixed` takes away.
 """
 
 import contextlib
@@ -12,8 +12,8 @@ from pathlib import Path
 from devcluster.configs import GATEWAY, NODE_ADDRESS, NODE_NETWORK, NodeFiles
 from devcluster.errors import DevClusterError
 
-CNI_CACHE = Path("/var/lib/cni")
-"""Compiled into containerd's CNI library."""
+FIXED = (Path("/var/lib/cni"), Path("/var/lib/kubelet"))
+"""Folders whose paths are compiled into containerd's CNI library and the kubelet's device manager."""
 
 SYSCTLS = {
     "vm/overcommit_memory": 1,
@@ -38,13 +38,14 @@ def _mounts(files: NodeFiles) -> None:
     # Sockets, network namespaces and runc's state; a tmpfs of our own goes away with us.
     resolv = Path("/etc/resolv.conf").resolve()
     _run("mount", "-t", "tmpfs", "-o", "mode=755", "devcluster", "/run")
-    for folder in ("netns", "lock", "containerd"):
-        (Path("/run") / folder).mkdir()
+    for name in ("netns", "lock", "containerd"):
+        (Path("/run") / name).mkdir()
     logs = files.state / "var-log"
     logs.mkdir(exist_ok=True)
     _run("mount", "--bind", str(logs), "/var/log")
-    CNI_CACHE.mkdir(exist_ok=True)
-    _run("mount", "-t", "tmpfs", "devcluster", str(CNI_CACHE))
+    for folder in FIXED:
+        folder.mkdir(exist_ok=True)
+        _run("mount", "-t", "tmpfs", "devcluster", str(folder))
     if resolv.is_relative_to("/run"):
         resolv.parent.mkdir(parents=True, exist_ok=True)
         resolv.touch()
@@ -110,7 +111,8 @@ def remove_cgroups(name: str, timeout: float = 10.0) -> None:
                 time.sleep(0.05)
 
 
-def remove_cni_cache() -> None:
-    """Remove the empty folder, when no cluster runs any more."""
-    with contextlib.suppress(OSError):
-        CNI_CACHE.rmdir()
+def remove_fixed() -> None:
+    """Remove the empty folders, when no cluster runs any more."""
+    for folder in FIXED:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
