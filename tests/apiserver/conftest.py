@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from devcluster.api import Api
+
+from devcluster.api import Api, Object
 from devcluster.control_plane import ControlPlane
 from devcluster.errors import DevClusterError
-
 from vectorindex.api import KINDS
 from vectorindex.api.crd import build_crd
 
@@ -72,6 +72,6 @@ def install_crds(api: Api) -> None:
             time.sleep(0.05)
 
 
-def _established(crd: dict) -> bool:
+def _established(crd: Object) -> bool:
     conditions = crd.get("status", {}).get("conditions", [])
     return any(condition["type"] == "Established" and condition["status"] == "True" for condition in conditions)

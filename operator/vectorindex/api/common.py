@@ -32,6 +32,7 @@ API_VERSION = f"{GROUP}/{VERSION}"
 
 MAX_INTEGER = 2**53  # the largest integer that every JSON reader keeps exact
 MAX_MESSAGE = 4_096
+MAX_POD_MESSAGE = 512
 MAX_PODS = 256
 MAX_INDEX_NAME = 45  # leaves room for what StatefulSets and Services add, within a label's 63
 INDEX_NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"  # DNS-1035 label
@@ -99,10 +100,13 @@ def unchanged(path: str, *, optional: bool) -> str:
     return f"has(self.{path}) == has(oldSelf.{path}) && (!has(self.{path}) || self.{path} == oldSelf.{path})"
 
 
-def _shorten(message: Any) -> Any:
-    if isinstance(message, str) and len(message) > MAX_MESSAGE:
-        return message[: MAX_MESSAGE - 1] + "…"
-    return message
+def _shorten(limit: int) -> BeforeValidator:
+    """Cuts what is too long, so that the status can be written whatever it has to say."""
+
+    def cut(text: Any) -> Any:
+        return text[: limit - 1] + "…" if isinstance(text, str) and len(text) > limit else text
+
+    return BeforeValidator(cut)
 
 
 def _whole_seconds(time: datetime) -> datetime:
@@ -129,8 +133,11 @@ Time = Annotated[
 ]
 """A time as the API writes it: UTC, whole seconds."""
 
-Message = Annotated[str, BeforeValidator(_shorten), Field(max_length=MAX_MESSAGE)]
-"""Text for people; what is too long is cut, so that a status can always be written."""
+Message = Annotated[str, _shorten(MAX_MESSAGE), Field(max_length=MAX_MESSAGE)]
+"""Text for people; what is too long is cut."""
+
+PodMessage = Annotated[str, _shorten(MAX_POD_MESSAGE), Field(max_length=MAX_POD_MESSAGE)]
+"""Text about one pod: short, since the messages of all pods have to fit into one object."""
 
 Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 Percent = Annotated[int, Field(ge=0, le=100)]
@@ -329,7 +336,7 @@ class PodResult(ApiModel):
         description="How far the run is on this pod. Unreachable: it does not answer, and the run waits for it. "
         "Gone: it was removed for good, and the run goes on without it."
     )
-    message: Message | None = Field(default=None, description="Why, for people.")
+    message: PodMessage | None = Field(default=None, description="Why, for people.")
     volume_id: Identifier | None = Field(default=None, description="The volume that the result was given for.")
 
 

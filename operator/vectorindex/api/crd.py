@@ -18,7 +18,9 @@ from vectorindex.api.common import GROUP, VERSION, Column
 from vectorindex.api.schema import Schema, structural_schema
 
 DIRECTORY = Path("charts/vectorindex-operator/files/crds")
-CATEGORY = "vectorindex"
+# Not "vectorindex": kubectl takes the name of a category for all of its kinds, so that `kubectl get vectorindex NAME`
+# would be refused and `kubectl delete vectorindex --all` would delete every kind.
+CATEGORY = "vectorindex-io"
 HEADER = "# Generated from operator/vectorindex/api by `make generate`. Do not edit.\n"
 
 

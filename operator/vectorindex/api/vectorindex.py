@@ -19,9 +19,9 @@ from vectorindex.api.common import (
     Count,
     Identifier,
     Kind,
-    Message,
     Parameters,
     ParametersInForce,
+    PodMessage,
     PodName,
     Quantity,
     Rule,
@@ -185,7 +185,7 @@ class PodStatus(ApiModel):
 
     name: PodName = Field(description="Name of the pod.")
     ready: bool = Field(description="The pod is ready, and it answers as this index.")
-    message: Message | None = Field(default=None, description="Why the pod is not ready.")
+    message: PodMessage | None = Field(default=None, description="Why the pod is not ready.")
     vectors: Count | None = Field(default=None, description="Items that a search can find.")
     deleted_vectors: Count | None = Field(default=None, description="Deleted items that are still in the graph.")
     delta_vectors: Count | None = Field(default=None, description="Items outside the main graph.")

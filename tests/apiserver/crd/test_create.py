@@ -1,0 +1,161 @@
+"""What the API server takes and what it refuses: for each rule one object of either sort, and the message."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+
+from devcluster.api import Api, ApiError
+from tests.apiserver.crd.manifests import Object, at, create, manifest
+
+
+class Case(NamedTuple):
+    name: str
+    kind: str
+    good: Object
+    bad: Object
+    message: str
+
+
+def field(kind: str, path: str, good: Any, bad: Any, message: str, *, note: str = "") -> Case:
+    return Case(f"{kind}.{path}{note}", kind, at(path, good), at(path, bad), message)
+
+
+VI, DELETE, REBUILD = "VectorIndex", "IndexDelete", "IndexRebuild"
+SOURCE = {"configMapKeyRef": {"name": "ids", "key": "ids.json"}}
+
+CASES = [
+    field(VI, "dimensions", 1, 0, "spec.dimensions: Invalid value: 0: spec.dimensions in body should be", note=">0"),
+    field(VI, "dimensions", 65_536, 65_537, "should be less than or equal to 65536", note="<=65536"),
+    field(VI, "dimensions", 3, "3", "must be of type integer", note=" type"),
+    field(VI, "dimensions", 3, None, "spec.dimensions: Required value", note=" required"),
+    field(VI, "metric", "InnerProduct", "Manhattan", 'supported values: "Cosine", "L2", "InnerProduct"'),
+    field(VI, "metric", "L2", None, "spec.metric: Required value", note=" required"),
+    field(VI, "hnsw.m", 2, 1, "greater than or equal to 2", note=">=2"),
+    field(VI, "hnsw.m", 512, 513, "less than or equal to 512", note="<=512"),
+    field(VI, "hnsw.efConstruction", 10_000, 10_001, "less than or equal to 10000"),
+    field(VI, "hnsw.efSearch", 1, -5, "greater than or equal to 1"),
+    field(VI, "hnsw.seed", 2**31 - 1, 2**31, "less than or equal to 2147483647"),
+    field(VI, "managed", {"replicas": 2}, None, "spec.managed: Required value"),
+    field(VI, "managed.replicas", 1, 0, "greater than or equal to 1", note=">=1"),
+    field(VI, "managed.replicas", 256, 257, "less than or equal to 256", note="<=256"),
+    field(VI, "managed.image", "ghcr.io/a/b@sha256:0", "a b", "should match '^\\S+$'"),
+    field(VI, "managed.storage.size", "1.5Gi", "0", "size must be a quantity above zero", note=">0"),
+    field(VI, "managed.storage.size", "500M", "-1Gi", "size must be a quantity above zero", note=" sign"),
+    field(VI, "managed.storage.size", 1_073_741_824, "big", "size must be a quantity above zero", note=" form"),
+    field(VI, "managed.storage.size", "1Gi", None, "spec.managed.storage.size: Required value", note=" required"),
+    field(VI, "managed.storage.storageClassName", "fast", "", "should be at least 1 chars long"),
+    field(VI, "managed.storage.reclaim", "Delete", "Recycle", 'supported values: "Retain", "Delete"'),
+    field(VI, "managed.resources.requests.cpu", 2, "two", "requests must be quantities that are not negative"),
+    field(VI, "managed.resources.limits.memory", "2Gi", "-2Gi", "limits must be quantities that are not negative"),
+    field(
+        VI,
+        "managed.resources",
+        {"requests": {"cpu": "1"}, "limits": {"cpu": "1000m"}},
+        {"requests": {"cpu": "1"}, "limits": {"cpu": "999m"}},
+        "a request cannot be above its limit",
+    ),
+    field(VI, "maintenance.deletedPercent", 100, 101, "less than or equal to 100"),
+    field(VI, "maintenance.deltaPercent", 1, 0, "greater than or equal to 1"),
+    field(VI, "maintenance.minItems", 0, -1, "greater than or equal to 0"),
+    field(VI, "maintenance.threads", 256, 1_000, "less than or equal to 256"),
+    field(VI, "hnsw", {"m": 8}, {"M": 8}, 'unknown field "spec.hnsw.M"', note=" unknown field"),
+    Case(
+        "IndexDelete needs IDs",
+        DELETE,
+        {},
+        at("externalIDs", None),
+        "give exactly one of externalIDs and externalIDsFrom",
+    ),
+    Case(
+        "IndexDelete takes IDs from one place",
+        DELETE,
+        {"externalIDs": None, "externalIDsFrom": SOURCE},
+        {"externalIDsFrom": SOURCE},
+        "give exactly one of externalIDs and externalIDsFrom",
+    ),
+    field(DELETE, "externalIDs", ["a"], [], "should have at least 1 items", note=">=1"),
+    field(DELETE, "externalIDs", ["a"] * 1_000, ["a"] * 1_001, "must have at most 1000 items", note="<=1000"),
+    field(DELETE, "externalIDs", ["ä" * 512], ["ä" * 513], "may not be more than 512 bytes", note=" length"),
+    field(DELETE, "externalIDs", [" "], [""], "should be at least 1 chars long", note=" empty"),
+    field(DELETE, "externalIDs", ["🐍 snake"], ["a\nb"], "should match '^\\P{Cc}+$'", note=" control characters"),
+    field(DELETE, "indexRef", {"name": "w"}, None, "spec.indexRef: Required value"),
+    field(DELETE, "indexRef.name", "w" * 45, "w" * 46, "may not be more than 45 bytes", note=" length"),
+    field(DELETE, "indexRef.name", "my-words", "My_Words", "should match '^[a-z]([-a-z0-9]*[a-z0-9])?$'"),
+    Case(
+        "IndexDelete.externalIDsFrom key",
+        DELETE,
+        {"externalIDs": None, "externalIDsFrom": SOURCE},
+        {"externalIDs": None, "externalIDsFrom": {"configMapKeyRef": {"name": "ids", "key": "a/b"}}},
+        "should match '^[-._a-zA-Z0-9]+$'",
+    ),
+    field(DELETE, "cancel", True, "yes", "must be of type boolean"),
+    field(DELETE, "returnNotFound", True, 1, "must be of type boolean"),
+    field(REBUILD, "indexRef", {"name": "w"}, None, "spec.indexRef: Required value"),
+    field(REBUILD, "params.m", 512, 100_000, "less than or equal to 512"),
+    field(REBUILD, "params.efConstruction", 400, 0, "greater than or equal to 1"),
+    field(REBUILD, "params.efSearch", 10_000, 10_001, "less than or equal to 10000"),
+    field(REBUILD, "params.seed", 0, -1, "greater than or equal to 0"),
+    field(REBUILD, "verify.samples", 10_000, 0, "greater than or equal to 1"),
+    field(REBUILD, "verify.k", 1, 1_001, "less than or equal to 1000"),
+    field(REBUILD, "verify.minRecallPercent", 100, 101, "less than or equal to 100"),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_each_rule_takes_the_one_and_refuses_the_other(api: Api, case: Case) -> None:
+    create(api, "default", manifest(case.kind, case.good), dry_run=True)
+
+    with pytest.raises(ApiError) as refused:
+        create(api, "default", manifest(case.kind, case.bad), dry_run=True)
+    assert case.message in refused.value.message
+
+
+LABEL = "must be a DNS-1035 label of at most 45 characters"
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "message"),
+    [
+        pytest.param("w" * 45, "w" * 46, LABEL, id="length"),
+        pytest.param("w1", "1w", LABEL, id="first character"),
+        pytest.param("my-words", "my.words", LABEL, id="dot"),
+        pytest.param("pods", "my-pods", "must not end in '-pods'", id="name of the headless Service"),
+    ],
+)
+def test_names_of_a_vector_index(api: Api, good: str, bad: str, message: str) -> None:
+    create(api, "default", manifest(VI, name=good), dry_run=True)
+
+    with pytest.raises(ApiError) as refused:
+        create(api, "default", manifest(VI, name=bad), dry_run=True)
+    assert message in refused.value.message
+
+
+def test_defaults(api: Api) -> None:
+    index, delete, rebuild = (create(api, "default", manifest(kind), dry_run=True) for kind in (VI, DELETE, REBUILD))
+
+    assert index["spec"]["maintenance"] == {"deletedPercent": 20, "deltaPercent": 10, "minItems": 1_000}
+    assert index["spec"]["managed"] == {"replicas": 1, "storage": {"size": "1Gi", "reclaim": "Retain"}}
+    assert "hnsw" not in index["spec"]
+    assert delete["spec"] == {
+        "indexRef": {"name": "words"},
+        "externalIDs": ["cat", "dog"],
+        "returnNotFound": False,
+        "cancel": False,
+    }
+    assert rebuild["spec"] == {
+        "indexRef": {"name": "words"},
+        "verify": {"samples": 200, "k": 10},
+        "cancel": False,
+    }
+
+
+def test_a_threshold_that_is_set_leaves_the_others_at_their_defaults(api: Api) -> None:
+    index = create(api, "default", manifest(VI, at("maintenance.deltaPercent", 30)), dry_run=True)
+    assert index["spec"]["maintenance"] == {"deletedPercent": 20, "deltaPercent": 30, "minItems": 1_000}
+
+
+@pytest.mark.parametrize("kind", [VI, DELETE, REBUILD])
+def test_an_object_that_nobody_has_seen_is_not_taken_for_done(api: Api, kind: str) -> None:
+    assert create(api, "default", manifest(kind), dry_run=True)["status"] == {"observedGeneration": -1}
