@@ -137,7 +137,8 @@ class Api:
         headers = dict(self._headers)
         data = None
         if body is not None:
-            data = json.dumps(body).encode()
+            # Not as \u escapes: an apply is read as YAML, which knows no surrogate pairs.
+            data = json.dumps(body, ensure_ascii=False).encode()
             headers["Content-Type"] = content_type
         connection.request(method, f"{path}?{urlencode(query)}" if query else path, data, headers)
         return connection.getresponse()

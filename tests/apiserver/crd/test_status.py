@@ -66,7 +66,7 @@ DELETE = IndexDeleteStatus(
     request_digest="0" * 64,
     deleted_count=1_500,
     not_found_count=1,
-    not_found=("unicorn",),
+    not_found=("unicorn 🦄",),
     not_found_truncated=False,
     pods=(
         DeletePodResult(
