@@ -27,16 +27,18 @@ class IndexLocked(EngineError):
 
 
 class IdConflict(InvalidInput):
-    """A session in mode insert holds an ID that exists already, or that it gives twice."""
+    """A session in mode insert holds IDs that exist already, or that it gives twice: ``total``, of which
+    ``external_ids`` are some. The message does not hold them, because the ledger of operations keeps it."""
 
     def __init__(self, external_ids: Sequence[str], total: int) -> None:
         self.external_ids = tuple(external_ids)
         self.total = total
-        shown = ", ".join(repr(external_id) for external_id in self.external_ids)
-        more = f" and {total - len(self.external_ids)} more" if total > len(self.external_ids) else ""
         super().__init__(
-            f"mode insert: these IDs exist already or are given twice: {shown}{more}; use mode upsert to replace them"
+            f"mode insert: {total:,} IDs exist already or are given twice; use mode upsert to replace them"
         )
+
+    def __reduce__(self) -> tuple[type[IdConflict], tuple[tuple[str, ...], int]]:
+        return IdConflict, (self.external_ids, self.total)
 
 
 class OperationConflict(EngineError):

@@ -98,8 +98,8 @@ def validate_external_ids(external_ids: Sequence[str]) -> None:
 
 
 def validate_vectors(vectors: NDArray[np.float32], dimensions: int, metric: Metric) -> None:
-    """Raises InvalidInput unless ``vectors`` is (n, dimensions) float32, finite, of a length whose distances float32 can
-    hold, and under cosine not zero. The message names the row."""
+    """Raises InvalidInput unless ``vectors`` is (n, dimensions) float32, finite, of a length whose distances float32
+    can hold, and under cosine not zero. The message names the row."""
     if vectors.dtype != np.float32 or vectors.ndim != 2 or vectors.shape[1] != dimensions:
         raise InvalidInput(f"vectors must be float32 of shape (n, {dimensions}), not {vectors.dtype} {vectors.shape}")
     norms = vector_norms(vectors)

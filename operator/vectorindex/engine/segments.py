@@ -1,7 +1,7 @@
 """What the parts tell each other of an index: segments (rows of the manifest) and views (what a searcher serves).
 
-Immutable and picklable. A segment is two files, ``<generation>.hnsw`` and ``<generation>.ids``; generations and labels only
-grow and are never reused, and the label ranges of two segments never overlap.
+Immutable and picklable. A segment is two files, ``<generation>.hnsw`` and ``<generation>.ids``; generations and labels
+only grow and are never reused, and the label ranges of two segments never overlap.
 """
 
 from __future__ import annotations

@@ -1,0 +1,164 @@
+"""The SQLite file of an index: its schema, and transactions that end in exactly one of three ways.
+
+A transaction is committed and durable (WAL, ``synchronous=FULL``); or it had no effect (OutOfSpace, or any error of the
+caller); or it is unknown what is on disk, and then nothing more is done until a restart (StoreFailed), whose first
+act is a checkpoint that truncates the WAL. SQLite has no page checksums: items carry a crc, files a SHA-256.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from vectorindex.engine.errors import CorruptFile, EngineError, OutOfSpace, StoreFailed
+from vectorindex.engine.params import IndexSpec
+
+APPLICATION_ID = 0x76656369  # "veci"
+FORMAT_VERSION = 1
+WAL_LIMIT = 16 * 2**20
+SPACE_TO_RECOVER = 4 * 2**20
+"""Free bytes at which a volume that was full takes writes again."""
+
+SCHEMA = """
+CREATE TABLE state (  -- one row
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    name TEXT NOT NULL, dimensions INTEGER NOT NULL, metric TEXT NOT NULL, delta_ratio REAL NOT NULL,
+    m INTEGER NOT NULL, ef_construction INTEGER NOT NULL, ef_search INTEGER NOT NULL, seed INTEGER NOT NULL,
+    configuration TEXT NOT NULL DEFAULT '{}',
+    next_label INTEGER NOT NULL DEFAULT 0, next_generation INTEGER NOT NULL DEFAULT 1,
+    sequence INTEGER NOT NULL DEFAULT 0  -- LSN of the last write
+) STRICT;
+CREATE TABLE items (external_id TEXT PRIMARY KEY, label INTEGER NOT NULL, crc INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE dead (label INTEGER PRIMARY KEY, lsn INTEGER NOT NULL) STRICT;  -- tombstones still in a graph
+CREATE TABLE segments (  -- the manifest
+    generation INTEGER PRIMARY KEY, role TEXT NOT NULL, count INTEGER NOT NULL,
+    min_label INTEGER NOT NULL, max_label INTEGER NOT NULL, first_lsn INTEGER NOT NULL, last_lsn INTEGER NOT NULL,
+    m INTEGER NOT NULL, ef_construction INTEGER NOT NULL, ef_search INTEGER NOT NULL, seed INTEGER NOT NULL,
+    unreachable INTEGER NOT NULL,
+    hnsw_size INTEGER NOT NULL, hnsw_sha256 TEXT NOT NULL, ids_size INTEGER NOT NULL, ids_sha256 TEXT NOT NULL
+) STRICT;
+CREATE TABLE operations (  -- the ledger; it holds no external IDs
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
+    object_name TEXT NOT NULL, object_uid TEXT NOT NULL, digest TEXT NOT NULL, request TEXT,
+    state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '',
+    progress INTEGER NOT NULL DEFAULT 0, restarts INTEGER NOT NULL DEFAULT 0, result TEXT,
+    created REAL NOT NULL, finished REAL
+) STRICT;
+"""
+
+
+def create_database(path: Path, spec: IndexSpec) -> None:
+    """Writes the file of an empty index. The caller makes its folder durable."""
+    parameters = spec.parameters
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+        connection.execute(
+            "INSERT INTO state (one, name, dimensions, metric, delta_ratio, m, ef_construction, ef_search, seed)"
+            " VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (spec.name, spec.dimensions, spec.metric.value, spec.delta_ratio,
+             parameters.m, parameters.ef_construction, parameters.ef_search, parameters.seed),
+        )  # fmt: skip
+    except sqlite3.Error as error:
+        raise _translated(error, path) from error
+    finally:
+        connection.close()
+
+
+class Database:
+    """The only connection to the file. It belongs to the thread that opened it, as sqlite3 enforces."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens, checkpoints and checks the file. Raises CorruptFile, StoreFailed, OutOfSpace."""
+        self.path = path
+        self._failure: str | None = None
+        self._full = False
+        try:
+            self.connection = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None)
+        except sqlite3.Error as error:
+            raise CorruptFile(path, f"cannot be opened ({error})") from error
+        try:
+            self._prepare()
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def _prepare(self) -> None:
+        with self.guarded():
+            self.connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            application = self.connection.execute("PRAGMA application_id").fetchone()[0]
+            version = self.connection.execute("PRAGMA user_version").fetchone()[0]
+            if application != APPLICATION_ID:
+                raise CorruptFile(self.path, "is not the database of a vector index")
+            if version != FORMAT_VERSION:
+                raise CorruptFile(self.path, f"has format {version}; this program reads format {FORMAT_VERSION}")
+            self.connection.execute("PRAGMA synchronous = FULL")
+            self.connection.execute("PRAGMA secure_delete = ON")
+            self.connection.execute("PRAGMA temp_store = MEMORY")
+            self.connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT}")
+            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            problem = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if problem != "ok":
+                raise CorruptFile(self.path, f"is damaged ({problem})")
+
+    def close(self) -> None:
+        self.connection.close()
+
+    @property
+    def read_only(self) -> str | None:
+        """Why writes are refused at the moment, None if they are not."""
+        if self._failure is not None:
+            return self._failure
+        if self._full:
+            volume = os.statvfs(self.path)
+            self._full = volume.f_bavail * volume.f_frsize < SPACE_TO_RECOVER
+        return "the volume is full; writes work again once there is space" if self._full else None
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One durable transaction; an exception within it undoes it."""
+        with self.guarded():
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.connection
+                self.connection.execute("COMMIT")
+            except BaseException:
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+                raise
+            self._full = False
+
+    @contextmanager
+    def guarded(self) -> Iterator[sqlite3.Connection]:
+        """Reads, with SQLite's errors as ours."""
+        if self._failure is not None:
+            raise StoreFailed(self._failure)
+        try:
+            yield self.connection
+        except sqlite3.Error as error:
+            translated = _translated(error, self.path)
+            self._full = isinstance(translated, OutOfSpace)
+            if isinstance(translated, StoreFailed | CorruptFile):
+                self._failure = str(translated)
+            raise translated from error
+
+
+def _translated(error: sqlite3.Error, path: Path) -> EngineError | sqlite3.Error:
+    """What an error of SQLite means for the index; one that is a mistake of this program stays what it is."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    index = path.parent.name
+    if code == sqlite3.SQLITE_FULL:
+        return OutOfSpace(f"index {index}: no space left on its volume; nothing has changed")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return CorruptFile(path, f"is damaged ({error})")
+    if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+        return StoreFailed(f"index {index}: {error} in {path.name}; it takes no more writes, restart to recover")
+    return error

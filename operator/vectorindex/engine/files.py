@@ -1,0 +1,55 @@
+"""Files that are durable when their name is committed: fsync of a file and of its folder, sizes and digests."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vectorindex.engine.errors import CorruptFile, OutOfSpace
+from vectorindex.engine.segments import FileStamp
+
+
+def fsync_path(path: Path) -> None:
+    """fsync of a file or folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def stamp(path: Path) -> FileStamp:
+    """Size and SHA-256 of a file as it is."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return FileStamp(file.tell(), digest)
+
+
+def verify_stamp(path: Path, expected: FileStamp) -> None:
+    """Raises CorruptFile unless the file is byte for byte what the manifest names."""
+    try:
+        size = path.stat().st_size
+        if size != expected.size:
+            raise CorruptFile(path, f"has {size:,} bytes, the manifest says {expected.size:,}")
+        digest = stamp(path).sha256
+    except FileNotFoundError:
+        raise CorruptFile(path, "is missing, and the manifest names it") from None
+    except OSError as error:
+        raise CorruptFile(path, f"cannot be read ({error.strerror})") from error
+    if digest != expected.sha256:
+        raise CorruptFile(path, "its content has changed (SHA-256 differs from the manifest)")
+
+
+@contextmanager
+def space_errors(folder: Path) -> Iterator[None]:
+    """Turns a full volume or quota into OutOfSpace; any other OSError passes."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutOfSpace(f"no space left on the volume of {folder.name}") from error
+        raise

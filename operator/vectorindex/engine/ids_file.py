@@ -1,0 +1,138 @@
+"""``<generation>.ids``: which external ID each label of a segment stands for, and the length of its vector as received.
+
+Mapped, never loaded: 20 bytes and the ID per item. Layout (little-endian): magic, format version u32, flags u32 (0),
+count u64, bytes of all IDs u64; then labels u64 x count (ascending), offsets u64 x (count + 1), norms f32 x count,
+the IDs in UTF-8 one after the other. The manifest holds its SHA-256.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vectorindex.engine.errors import CorruptFile
+from vectorindex.engine.segments import Segment
+
+MAGIC = b"VECIDX\r\n"
+VERSION = 1
+HEADER = struct.Struct("<8sIIQQ")
+
+
+def write_ids(
+    path: Path, labels: NDArray[np.uint64], external_ids: Sequence[bytes], norms: NDArray[np.float32]
+) -> None:
+    """Writes and fsyncs a new file: ``labels`` (n,) strictly ascending, the ID (UTF-8) and norm of each. Raises
+    OSError."""
+    offsets = np.zeros(len(labels) + 1, np.uint64)
+    np.cumsum([len(external_id) for external_id in external_ids], out=offsets[1:])
+    with path.open("xb") as file:
+        file.write(HEADER.pack(MAGIC, VERSION, 0, len(labels), int(offsets[-1])))
+        file.write(labels.astype("<u8").tobytes())
+        file.write(offsets.astype("<u8").tobytes())
+        file.write(norms.astype("<f4").tobytes())
+        file.writelines(external_ids)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@dataclass(frozen=True, eq=False)
+class IdsFile:
+    """A verified file: ``labels`` (n,) uint64 ascending, ``norms`` (n,) float32."""
+
+    path: Path
+    labels: NDArray[np.uint64]
+    norms: NDArray[np.float32]
+    _offsets: NDArray[np.uint64]
+    _text: memoryview
+
+    @classmethod
+    def open(cls, path: Path) -> IdsFile:
+        """Maps and verifies the file. Raises CorruptFile."""
+        try:
+            with path.open("rb") as file:
+                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise CorruptFile(path, f"cannot be mapped ({error})") from error
+
+        def require(condition: bool, why: str) -> None:
+            if not condition:
+                raise CorruptFile(path, why)
+
+        require(len(data) >= HEADER.size and data[:8] == MAGIC, "is not a file of external IDs")
+        _, version, flags, count, text_size = HEADER.unpack_from(data)
+        require(
+            version == VERSION and flags == 0, f"has format {version}, flags {flags}; this program reads {VERSION}, 0"
+        )
+        labels_at = HEADER.size
+        offsets_at = labels_at + 8 * count
+        norms_at = offsets_at + 8 * (count + 1)
+        text_at = norms_at + 4 * count
+        require(len(data) == text_at + text_size, f"has {len(data):,} bytes, its header says {text_at + text_size:,}")
+        labels: NDArray[np.uint64] = np.ndarray((count,), "<u8", data, labels_at)
+        offsets: NDArray[np.uint64] = np.ndarray((count + 1,), "<u8", data, offsets_at)
+        norms: NDArray[np.float32] = np.ndarray((count,), "<f4", data, norms_at)
+        text = memoryview(data)[text_at:]
+        require(bool((labels[1:] > labels[:-1]).all()), "its labels do not ascend")
+        require(
+            offsets[0] == 0 and offsets[-1] == text_size and bool((offsets[1:] > offsets[:-1]).all()),
+            "its offsets do not ascend over the IDs",
+        )
+        require(bool(np.isfinite(norms).all()), "holds a norm that is not finite")
+        _require_text(path, text, offsets)
+        return cls(path, labels, norms, offsets, text)
+
+    def external_id(self, row: int) -> str:
+        return self.raw_id(row).decode()
+
+    def raw_id(self, row: int) -> bytes:
+        """UTF-8 of the ID in ``row``."""
+        return bytes(self._text[int(self._offsets[row]) : int(self._offsets[row + 1])])
+
+    def rows_of(self, labels: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """The row of each label (n,), -1 where this file does not hold it."""
+        rows = np.searchsorted(self.labels, labels)
+        inside = rows < len(self.labels)
+        inside[inside] = self.labels[rows[inside]] == labels[inside]
+        return np.where(inside, rows, -1)
+
+
+def _require_text(path: Path, text: memoryview, offsets: NDArray[np.uint64]) -> None:
+    """All IDs are UTF-8, and none begins within a character."""
+    try:
+        str(text, "utf-8")
+    except UnicodeDecodeError:
+        raise CorruptFile(path, "holds an ID that is not UTF-8") from None
+    first_bytes = np.frombuffer(text, np.uint8)[offsets[:-1].astype(np.int64)]
+    if ((first_bytes & 0xC0) == 0x80).any():
+        raise CorruptFile(path, "an ID begins within a character")
+
+
+class IdTable:
+    """External IDs by label over all segments of a view. Immutable, so that any thread may read it."""
+
+    def __init__(self, files: Sequence[IdsFile]) -> None:
+        self._files = tuple(files)
+
+    @classmethod
+    def open(cls, folder: Path, segments: Sequence[Segment]) -> IdTable:
+        """Raises CorruptFile."""
+        return cls([IdsFile.open(segment.ids_path(folder)) for segment in segments])
+
+    def external_ids(self, labels: NDArray[np.uint64]) -> list[str]:
+        """The ID of each label (n,), in order. Raises KeyError on a label that no segment holds."""
+        found: list[str | None] = [None] * len(labels)
+        for file in self._files:
+            rows = file.rows_of(labels)
+            for position in np.flatnonzero(rows >= 0):
+                found[position] = file.external_id(int(rows[position]))
+        missing = [int(label) for label, external_id in zip(labels, found, strict=True) if external_id is None]
+        if missing:
+            raise KeyError(f"no segment holds the labels {missing[:5]}")
+        return [external_id for external_id in found if external_id is not None]

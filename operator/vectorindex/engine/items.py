@@ -1,0 +1,151 @@
+"""Which external ID is which label, and which labels are dead: set-based SQL, for the store to call in its
+transactions.
+
+The labels in ``items`` and in ``dead`` together are exactly those that the segments hold. Each function works through
+one temporary table in memory, ordered like ``items``, so that the B-tree is walked once.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vectorindex.engine.errors import CorruptFile
+from vectorindex.engine.ids_file import IdsFile
+
+SHOWN_CONFLICTS = 5
+
+
+def item_crc(external_id: str, label: int) -> int:
+    """Guards a row of ``items``: CRC-32 of the ID in UTF-8, started with the label."""
+    return zlib.crc32(external_id.encode(), label & 0xFFFFFFFF)
+
+
+def kill(
+    connection: sqlite3.Connection, path: Path, external_ids: Sequence[str], lsn: int
+) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
+    """Makes items dead as of ``lsn``: which of the distinct IDs (n,) there were, and their labels. Raises
+    CorruptFile."""
+    with _temporary(connection, "requested", "external_id TEXT PRIMARY KEY, position INTEGER NOT NULL"):
+        connection.execute(
+            "INSERT INTO temp.requested SELECT value, key FROM json_each(?) ORDER BY value",
+            (json.dumps(external_ids, ensure_ascii=False),),
+        )
+        rows = connection.execute(
+            "SELECT position, label, external_id, crc FROM temp.requested JOIN items USING (external_id)"
+        ).fetchall()
+        found = np.zeros(len(external_ids), np.bool_)
+        found[[position for position, *_ in rows]] = True
+        labels = _verified((item[1:] for item in rows), path)
+        connection.execute(
+            "INSERT INTO dead SELECT label, ? FROM temp.requested JOIN items USING (external_id) ORDER BY label", (lsn,)
+        )
+        connection.execute("DELETE FROM items WHERE external_id IN (SELECT external_id FROM temp.requested)")
+    return found, labels
+
+
+def conflicts(connection: sqlite3.Connection, external_ids: Iterable[bytes]) -> tuple[list[str], int]:
+    """IDs that exist already or are given twice: the first few, and how many there are."""
+    with _temporary(connection, "given", "external_id TEXT PRIMARY KEY, times INTEGER NOT NULL"):
+        connection.executemany(
+            "INSERT INTO temp.given VALUES (?, 1) ON CONFLICT DO UPDATE SET times = times + 1",
+            ((external_id.decode(),) for external_id in external_ids),
+        )
+        twice = (
+            "FROM temp.given WHERE times > 1"
+            " OR EXISTS (SELECT 1 FROM items WHERE items.external_id = temp.given.external_id)"
+        )
+        total = connection.execute(f"SELECT count(*) {twice}").fetchone()[0]
+        shown = connection.execute(f"SELECT external_id {twice} LIMIT ?", (SHOWN_CONFLICTS,))
+        return [external_id for (external_id,) in shown], total
+
+
+def replaced_by(connection: sqlite3.Connection, path: Path, new: IdsFile) -> NDArray[np.uint64]:
+    """Labels of the items that a new segment's IDs would replace. Raises CorruptFile."""
+    with _staged(connection, new):
+        return _replaced(connection, path)
+
+
+def clear(connection: sqlite3.Connection) -> None:
+    """Forgets every item and every tombstone."""
+    connection.execute("DELETE FROM items")
+    connection.execute("DELETE FROM dead")
+
+
+def add(connection: sqlite3.Connection, path: Path, new: IdsFile, lsn: int) -> NDArray[np.uint64]:
+    """Adds the items of a new segment; those that they replace are dead as of ``lsn``, and their labels are
+    returned."""
+    with _staged(connection, new):
+        replaced = _replaced(connection, path)
+        connection.execute(
+            "INSERT INTO dead SELECT items.label, ? FROM temp.staged JOIN items USING (external_id) ORDER BY 1", (lsn,)
+        )
+        connection.execute("INSERT OR REPLACE INTO items SELECT * FROM temp.staged ORDER BY external_id")
+        return replaced
+
+
+def dead_labels(connection: sqlite3.Connection) -> NDArray[np.uint64]:
+    """All tombstones, ascending."""
+    return _labels(connection.execute("SELECT label FROM dead ORDER BY label"))
+
+
+def count_dead(connection: sqlite3.Connection, min_label: int, max_label: int) -> int:
+    """Tombstones within a range of labels."""
+    within = connection.execute("SELECT count(*) FROM dead WHERE label BETWEEN ? AND ?", (min_label, max_label))
+    return int(within.fetchone()[0])
+
+
+def forget_dead(connection: sqlite3.Connection, min_label: int, max_label: int, up_to_lsn: int) -> None:
+    """Drops the tombstones of a segment that is no more, up to the write that its successor has seen."""
+    connection.execute("DELETE FROM dead WHERE label BETWEEN ? AND ? AND lsn <= ?", (min_label, max_label, up_to_lsn))
+
+
+@contextmanager
+def _temporary(connection: sqlite3.Connection, name: str, columns: str) -> Iterator[None]:
+    """A table in memory for the length of a block."""
+    connection.execute(f"CREATE TEMP TABLE {name} ({columns}) WITHOUT ROWID")
+    try:
+        yield
+    finally:
+        # Where an error has undone the transaction, the table is gone with it.
+        connection.execute(f"DROP TABLE IF EXISTS temp.{name}")
+
+
+@contextmanager
+def _staged(connection: sqlite3.Connection, new: IdsFile) -> Iterator[None]:
+    """The rows of ``items`` for a new segment."""
+    columns = "external_id TEXT PRIMARY KEY, label INTEGER NOT NULL, crc INTEGER NOT NULL"
+    with _temporary(connection, "staged", columns):
+        rows = ((new.external_id(row), label) for row, label in enumerate(new.labels.tolist()))
+        connection.executemany(
+            "INSERT INTO temp.staged VALUES (?, ?, ?)",
+            ((external_id, label, item_crc(external_id, label)) for external_id, label in rows),
+        )
+        yield
+
+
+def _replaced(connection: sqlite3.Connection, path: Path) -> NDArray[np.uint64]:
+    rows = connection.execute(
+        "SELECT items.label, external_id, items.crc FROM temp.staged JOIN items USING (external_id) ORDER BY 1"
+    )
+    return _verified(rows, path)
+
+
+def _verified(rows: Iterable[tuple[int, str, int]], path: Path) -> NDArray[np.uint64]:
+    labels = []
+    for label, external_id, crc in rows:
+        if crc != item_crc(external_id, label):
+            raise CorruptFile(path, f"the row of the item with label {label} is damaged (its crc differs)")
+        labels.append(label)
+    return np.array(labels, np.uint64)
+
+
+def _labels(rows: Iterable[tuple[int]]) -> NDArray[np.uint64]:
+    return np.fromiter((label for (label,) in rows), np.uint64)

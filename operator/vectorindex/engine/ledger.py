@@ -1,0 +1,181 @@
+"""The ledger of operations: SQL for the store to call in its transactions.
+
+An operation is Queued, then Running, then one of Succeeded, Failed and Cancelled, for good. Its record is durable
+before anyone is told of it, and kept as long as the volume. It never holds an external ID: a delete keeps its digest,
+counts and bitmap.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from vectorindex.engine.errors import EngineError, OperationConflict, OperationFinished
+
+DELETE = "Delete"
+"""The kind of operation whose request is not kept."""
+
+_COLUMNS = (
+    "id, kind, object_name, object_uid, digest, request, state, reason, message, progress, restarts, result,"
+    " created, finished"
+)
+
+
+class OperationState(StrEnum):
+    QUEUED = "Queued"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+
+    @property
+    def finished(self) -> bool:
+        return self in (OperationState.SUCCEEDED, OperationState.FAILED, OperationState.CANCELLED)
+
+
+@dataclass(frozen=True)
+class NewOperation:
+    """What a caller asks for. ``digest`` tells requests apart; ``request`` (JSON) is what is needed to take the
+    operation up again after a restart, None for a delete."""
+
+    id: str
+    kind: str
+    digest: str
+    request: dict[str, Any] | None = None
+    object_name: str = ""
+    object_uid: str = ""
+
+
+@dataclass(frozen=True)
+class OperationRecord:
+    """A row of the ledger; times in seconds since 1970. A Cancelled record of an operation that never arrived has
+    neither kind nor digest."""
+
+    id: str
+    kind: str
+    object_name: str
+    object_uid: str
+    digest: str
+    request: dict[str, Any] | None
+    state: OperationState
+    reason: str
+    message: str
+    progress: int
+    restarts: int
+    result: dict[str, Any] | None
+    created: float
+    finished: float | None
+
+
+def find(connection: sqlite3.Connection, operation_id: str) -> OperationRecord | None:
+    row = connection.execute(f"SELECT {_COLUMNS} FROM operations WHERE id = ?", (operation_id,)).fetchone()  # noqa: S608
+    return None if row is None else _record(row)
+
+
+def all_records(connection: sqlite3.Connection) -> list[OperationRecord]:
+    """In order of creation."""
+    return [_record(row) for row in connection.execute(f"SELECT {_COLUMNS} FROM operations ORDER BY number")]  # noqa: S608
+
+
+def known(connection: sqlite3.Connection, operation: NewOperation) -> OperationRecord | None:
+    """The record of the same operation; None if it is new. Raises OperationConflict if the ID was used for another."""
+    record = find(connection, operation.id)
+    if record is None or not record.kind:  # cancelled before it arrived
+        return record
+    if (record.kind, record.digest) != (operation.kind, operation.digest):
+        other = "request" if record.kind == operation.kind else "kind"
+        raise OperationConflict(
+            f"operation {operation.id} was recorded with another {other} before; use a new ID for a new operation"
+        )
+    return record
+
+
+def add(connection: sqlite3.Connection, operation: NewOperation, now: float) -> None:
+    if operation.kind == DELETE and operation.request is not None:
+        raise EngineError("the ledger keeps no external IDs: a delete is recorded by its digest alone")
+    connection.execute(
+        "INSERT INTO operations (id, kind, object_name, object_uid, digest, request, state, created)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (operation.id, operation.kind, operation.object_name, operation.object_uid, operation.digest,
+         None if operation.request is None else json.dumps(operation.request), OperationState.QUEUED.value, now),
+    )  # fmt: skip
+
+
+def start(connection: sqlite3.Connection, operation_id: str) -> None:
+    """Queued → Running."""
+    require(connection, operation_id, OperationState.QUEUED)
+    connection.execute("UPDATE operations SET state = ? WHERE id = ?", (OperationState.RUNNING.value, operation_id))
+
+
+def requeue(connection: sqlite3.Connection, operation_id: str) -> None:
+    """Running → Queued, after a restart."""
+    require(connection, operation_id, OperationState.RUNNING)
+    connection.execute(
+        "UPDATE operations SET state = ?, restarts = restarts + 1 WHERE id = ?",
+        (OperationState.QUEUED.value, operation_id),
+    )
+
+
+def set_progress(connection: sqlite3.Connection, operation_id: str, percent: int) -> None:
+    require(connection, operation_id, OperationState.RUNNING)
+    connection.execute("UPDATE operations SET progress = ? WHERE id = ?", (percent, operation_id))
+
+
+def succeed(connection: sqlite3.Connection, operation_id: str, result: dict[str, Any], now: float) -> None:
+    """Running → Succeeded."""
+    require(connection, operation_id, OperationState.RUNNING)
+    connection.execute(
+        "UPDATE operations SET state = ?, progress = 100, message = '', result = ?, finished = ? WHERE id = ?",
+        (OperationState.SUCCEEDED.value, json.dumps(result), now, operation_id),
+    )
+
+
+def fail(connection: sqlite3.Connection, operation_id: str, reason: str, message: str, now: float) -> None:
+    """Queued or Running → Failed."""
+    require(connection, operation_id, OperationState.QUEUED, OperationState.RUNNING)
+    connection.execute(
+        "UPDATE operations SET state = ?, reason = ?, message = ?, finished = ? WHERE id = ?",
+        (OperationState.FAILED.value, reason, message, now, operation_id),
+    )
+
+
+def cancel(connection: sqlite3.Connection, operation_id: str, now: float) -> None:
+    """Queued, Running or never heard of → Cancelled; one that has ended stays as it is."""
+    cancelled = OperationState.CANCELLED.value
+    connection.execute(
+        "INSERT INTO operations (id, kind, object_name, object_uid, digest, state, reason, created, finished)"
+        " VALUES (?, '', '', '', '', ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE"
+        " SET state = excluded.state, reason = excluded.reason, finished = excluded.finished WHERE finished IS NULL",
+        (operation_id, cancelled, cancelled, now, now),
+    )
+
+
+def require(connection: sqlite3.Connection, operation_id: str, *states: OperationState) -> None:
+    """Raises OperationFinished unless the operation is in one of these states."""
+    record = find(connection, operation_id)
+    if record is None or record.state not in states:
+        found = "not recorded" if record is None else record.state.value
+        raise OperationFinished(f"operation {operation_id} is {found}, not {' or '.join(states)}")
+
+
+def _record(row: tuple[Any, ...]) -> OperationRecord:
+    (id_, kind, name, uid, digest, request, state, reason, message, progress, restarts, result, created, finished) = row
+    return OperationRecord(
+        id=id_,
+        kind=kind,
+        object_name=name,
+        object_uid=uid,
+        digest=digest,
+        request=None if request is None else json.loads(request),
+        state=OperationState(state),
+        reason=reason,
+        message=message,
+        progress=progress,
+        restarts=restarts,
+        result=None if result is None else json.loads(result),
+        created=created,
+        finished=finished,
+    )

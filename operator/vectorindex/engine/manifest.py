@@ -1,0 +1,89 @@
+"""The ``state`` row and the ``segments`` table: what an index is, and which files it consists of."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from typing import Any
+
+from vectorindex.engine.params import IndexSpec, Metric, Parameters
+from vectorindex.engine.segments import FileStamp, Role, Segment
+
+
+@dataclass(frozen=True)
+class State:
+    """``parameters`` are those in force; ``sequence`` is the LSN of the last write."""
+
+    spec: IndexSpec
+    configuration: dict[str, Any]
+    sequence: int
+
+    @property
+    def parameters(self) -> Parameters:
+        return self.spec.parameters
+
+
+def read_state(connection: sqlite3.Connection) -> State:
+    name, dimensions, metric, delta_ratio, m, ef_construction, ef_search, seed, configuration, sequence = (
+        connection.execute(
+            "SELECT name, dimensions, metric, delta_ratio, m, ef_construction, ef_search, seed, configuration, sequence"
+            " FROM state"
+        ).fetchone()
+    )
+    parameters = Parameters(m, ef_construction, ef_search, seed)
+    return State(
+        IndexSpec(name, dimensions, Metric(metric), parameters, delta_ratio), json.loads(configuration), sequence
+    )
+
+
+def write_configuration(connection: sqlite3.Connection, configuration: dict[str, Any]) -> None:
+    connection.execute("UPDATE state SET configuration = ?", (json.dumps(configuration),))
+
+
+def write_parameters(connection: sqlite3.Connection, parameters: Parameters) -> None:
+    connection.execute(
+        "UPDATE state SET m = ?, ef_construction = ?, ef_search = ?, seed = ?",
+        (parameters.m, parameters.ef_construction, parameters.ef_search, parameters.seed),
+    )
+
+
+def write_sequence(connection: sqlite3.Connection, lsn: int) -> None:
+    connection.execute("UPDATE state SET sequence = ?", (lsn,))
+
+
+def reserve(connection: sqlite3.Connection, labels: int) -> tuple[int, int]:
+    """Takes the next generation and ``labels`` labels, for ever: the generation and the first of the labels."""
+    generation, label = connection.execute("SELECT next_generation, next_label FROM state").fetchone()
+    connection.execute("UPDATE state SET next_generation = next_generation + 1, next_label = next_label + ?", (labels,))
+    return generation, label
+
+
+def read_segments(connection: sqlite3.Connection) -> tuple[Segment, ...]:
+    """By ascending labels."""
+    rows = connection.execute(
+        "SELECT generation, role, count, min_label, max_label, first_lsn, last_lsn,"
+        " m, ef_construction, ef_search, seed, unreachable, hnsw_size, hnsw_sha256, ids_size, ids_sha256 FROM segments ORDER BY min_label"
+    )
+    return tuple(
+        Segment(generation, Role(role), count, min_label, max_label, first_lsn, last_lsn,
+                Parameters(m, ef_construction, ef_search, seed), unreachable,
+                FileStamp(hnsw_size, hnsw_sha256), FileStamp(ids_size, ids_sha256))
+        for (generation, role, count, min_label, max_label, first_lsn, last_lsn, m, ef_construction, ef_search, seed,
+             unreachable, hnsw_size, hnsw_sha256, ids_size, ids_sha256) in rows
+    )  # fmt: skip
+
+
+def add_segment(connection: sqlite3.Connection, segment: Segment) -> None:
+    parameters = segment.parameters
+    connection.execute(
+        f"INSERT INTO segments VALUES ({', '.join('?' * 16)})",  # noqa: S608 - question marks alone
+        (segment.generation, segment.role.value, segment.count, segment.min_label, segment.max_label,
+         segment.first_lsn, segment.last_lsn, parameters.m, parameters.ef_construction, parameters.ef_search,
+         parameters.seed, segment.unreachable, segment.hnsw.size, segment.hnsw.sha256, segment.ids.size,
+         segment.ids.sha256),
+    )  # fmt: skip
+
+
+def drop_segment(connection: sqlite3.Connection, segment: Segment) -> None:
+    connection.execute("DELETE FROM segments WHERE generation = ?", (segment.generation,))

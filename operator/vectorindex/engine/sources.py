@@ -1,0 +1,98 @@
+"""What a builder puts into a new graph: the rows of a session, or the live items of segments. Both by ascending
+labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vectorindex.engine.distance import stored_form
+from vectorindex.engine.errors import CorruptFile
+from vectorindex.engine.files import verify_stamp
+from vectorindex.engine.hnsw_file import HnswFile
+from vectorindex.engine.ids_file import IdsFile
+from vectorindex.engine.params import Metric
+from vectorindex.engine.segments import ViewSpec
+from vectorindex.engine.session import SessionRows
+from vectorindex.engine.structure import reachable
+
+
+class Source(Protocol):
+    """``labels`` (n,) uint64 ascending; ``unreachable``: live items that no search of the old graphs can find."""
+
+    labels: NDArray[np.uint64]
+    unreachable: int
+
+    def external_ids(self) -> Sequence[bytes]:
+        """The ID (UTF-8) of each label."""
+
+    def vectors(self, part: slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Of ``labels[part]``: vectors as a graph stores them, and the lengths of those received."""
+
+
+class SessionSource:
+    """The last row of each ID; the row r of the session has the label ``first_label + r``."""
+
+    unreachable = 0
+
+    def __init__(self, rows: SessionRows, first_label: int, metric: Metric) -> None:
+        ids = rows.external_ids()
+        last = {external_id: row for row, external_id in enumerate(ids)}
+        self._rows = np.sort(np.fromiter(last.values(), np.int64, len(last)))
+        self._ids = ids
+        self._vectors = rows.vectors() if len(self._rows) else np.empty((0, rows.dimensions), np.float32)
+        self._metric = metric
+        self.labels = (self._rows + first_label).astype(np.uint64)
+
+    def external_ids(self) -> Sequence[bytes]:
+        return [self._ids[row] for row in self._rows]
+
+    def vectors(self, part: slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return stored_form(self._vectors[self._rows[part]], self._metric)
+
+
+class SegmentSource:
+    """The items of a view's segments less its dead. Raises CorruptFile where a file is not what the manifest says."""
+
+    def __init__(self, view: ViewSpec) -> None:
+        self._graphs: list[HnswFile] = []
+        self._ids: list[IdsFile] = []
+        parts: list[tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]] = []
+        self.unreachable = 0
+        for number, segment in enumerate(view.segments):
+            verify_stamp(segment.hnsw_path(view.folder), segment.hnsw)
+            verify_stamp(segment.ids_path(view.folder), segment.ids)
+            graph = HnswFile.open(segment.hnsw_path(view.folder), view.dimensions)
+            ids = IdsFile.open(segment.ids_path(view.folder))
+            order = np.argsort(graph.labels)
+            if not np.array_equal(graph.labels[order], ids.labels):
+                raise CorruptFile(ids.path, f"its labels are not those of {graph.path.name}")
+            live = np.flatnonzero(~np.isin(ids.labels, view.dead))
+            elements = order[live]
+            self.unreachable += int((~reachable(graph)[elements]).sum())
+            self._graphs.append(graph)
+            self._ids.append(ids)
+            parts.append((ids.labels[live], np.full(len(live), number), np.stack([live, elements])))
+        empty = (np.empty(0, np.uint64), np.empty(0, np.int64), np.empty((2, 0), np.int64))
+        labels, owners, places = zip(empty, *parts, strict=True)
+        # Segments come by ascending labels and their ranges do not overlap, so that these are in order.
+        self.labels = np.concatenate(labels)
+        self._owners = np.concatenate(owners)
+        self._rows, self._elements = np.concatenate(places, axis=1)
+        self._dimensions = view.dimensions
+
+    def external_ids(self) -> Sequence[bytes]:
+        return [self._ids[owner].raw_id(row) for owner, row in zip(self._owners, self._rows, strict=True)]
+
+    def vectors(self, part: slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        owners, rows, elements = self._owners[part], self._rows[part], self._elements[part]
+        vectors = np.empty((len(owners), self._dimensions), np.float32)
+        norms = np.empty(len(owners), np.float32)
+        for owner in np.unique(owners):
+            mine = owners == owner
+            vectors[mine] = self._graphs[owner].vectors[elements[mine]]
+            norms[mine] = self._ids[owner].norms[rows[mine]]
+        return vectors, norms

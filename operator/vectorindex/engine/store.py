@@ -1,0 +1,457 @@
+"""The front's side of one index: the only SQLite connection, and the one commit point of everything.
+
+What exists is what the ``segments`` table names. New files are written and fsynced before the transaction that names
+them (:meth:`Store.commit`), old ones unlinked after it; so after a crash between any two steps an index is as it was
+before a change or as it is after it, and files that no row names are left over and removed by :meth:`Store.open` -
+but only when every file that a row names is there and unchanged. The labels of the segments are exactly those of the
+live items and of the dead.
+
+One process holds an index, by a lock on its folder (so children are started by exec, never by a bare fork, which
+would share it), and one thread of it, which sqlite3 enforces. A delete runs at any time. Builds run one at a time, as
+the caller sees to: plan → :func:`~vectorindex.engine.build.build` in another process → :meth:`Store.candidate` →
+:meth:`Store.commit`.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vectorindex.engine import items, ledger, manifest
+from vectorindex.engine.database import Database
+from vectorindex.engine.errors import CorruptFile, IdConflict, IndexLocked, IndexNotFound
+from vectorindex.engine.files import verify_stamp
+from vectorindex.engine.ids_file import IdsFile
+from vectorindex.engine.jobs import BuildJob, BuildResult, SessionInput
+from vectorindex.engine.ledger import NewOperation, OperationRecord, OperationState
+from vectorindex.engine.params import IndexSpec, Parameters, validate_external_ids
+from vectorindex.engine.policy import Counts
+from vectorindex.engine.recall import SampleRequest
+from vectorindex.engine.segments import SEGMENT_FILE, Role, Segment, ViewSpec, hnsw_path, ids_path
+from vectorindex.engine.session import IngestSession, SessionMode, remove_session
+
+DATABASE_NAME = "index.db"
+LOCK_NAME = "lock"
+
+
+@dataclass(frozen=True)
+class IndexStatus:
+    """``spec`` with the parameters in force; ``size``: bytes of all files; ``sequence``: LSN of the last write;
+    ``read_only``: why writes are refused, None if they are not."""
+
+    spec: IndexSpec
+    configuration: dict[str, Any]
+    sequence: int
+    counts: Counts
+    size: int
+    read_only: str | None
+    segments: tuple[Segment, ...]
+
+    @property
+    def parameters(self) -> Parameters:
+        return self.spec.parameters
+
+
+@dataclass(frozen=True, eq=False)
+class Deletion:
+    """Over the distinct IDs (n,) of a request in order of first appearance: ``found`` (n,). ``labels`` are to be
+    marked in every searcher before the delete is acknowledged; empty when an operation was repeated."""
+
+    deleted: int
+    not_found: int
+    found: NDArray[np.bool_]
+    labels: NDArray[np.uint64]
+    record: OperationRecord | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Swap:
+    """The segments that stay, those that go, the one that comes, and labels that die by it."""
+
+    kept: tuple[Segment, ...]
+    dropped: tuple[Segment, ...]
+    added: Segment | None
+    replaced: NDArray[np.uint64]
+
+    @property
+    def new_main(self) -> bool:
+        """Whether the parameters of the build come in force: with a main segment, or where no segment is left."""
+        return not self.kept if self.added is None else self.added.role is Role.MAIN
+
+
+class Store:
+    """An open index. Any method may raise StoreFailed and, when it writes, OutOfSpace."""
+
+    def __init__(self, folder: Path, database: Database, lock: int, clock: Callable[[], float]) -> None:
+        self.folder = folder
+        self._database = database
+        self._lock = lock
+        self._clock = clock
+        with database.guarded() as connection:
+            self._state = manifest.read_state(connection)
+            self._segments = manifest.read_segments(connection)
+        self._counts = self._count()
+
+    @classmethod
+    def open(cls, folder: Path, clock: Callable[[], float] = time.time) -> Store:
+        """Opens the index in a folder, verifies every file that it names, and removes leftovers of builds and sessions.
+        Raises IndexNotFound, IndexLocked, CorruptFile (and then nothing was removed)."""
+        path = folder / DATABASE_NAME
+        if not path.is_file():
+            raise IndexNotFound(f"index {folder.name}: there is no {DATABASE_NAME} in {folder}")
+        lock = _lock(folder)
+        try:
+            database = Database(path)
+            try:
+                store = cls(folder, database, lock, clock)
+                store._verify_files()
+                store._remove_leftovers()
+            except BaseException:
+                database.close()
+                raise
+        except BaseException:
+            os.close(lock)
+            raise
+        return store
+
+    def close(self) -> None:
+        """Ends the connection and gives up the lock."""
+        self._database.close()
+        os.close(self._lock)
+
+    def status(self) -> IndexStatus:
+        return IndexStatus(
+            spec=self._state.spec,
+            configuration=self._state.configuration,
+            sequence=self._state.sequence,
+            counts=self._counts,
+            size=sum(file.stat().st_size for file in self.folder.iterdir()),
+            read_only=self._database.read_only,
+            segments=self._segments,
+        )
+
+    def configure(self, configuration: dict[str, Any], ef_search: int | None = None) -> None:
+        """Keeps a configuration in place of the last one, and puts ``ef_search`` in force unless it is None."""
+        parameters = self._state.parameters
+        with self._database.transaction() as connection:
+            manifest.write_configuration(connection, configuration)
+            if ef_search is not None:
+                manifest.write_parameters(connection, replace(parameters, ef_search=ef_search))
+        self._refresh()
+
+    def delete(self, external_ids: Sequence[str], operation: NewOperation | None = None) -> Deletion:
+        """Deletes items: durable when it returns, with the operation's record in the same transaction. A repeated
+        operation gives its first result. Raises InvalidInput, OperationConflict; ``record.state`` Cancelled: nothing
+        was deleted."""
+        validate_external_ids(external_ids)
+        distinct = list(dict.fromkeys(external_ids))
+        with self._database.transaction() as connection:
+            if operation is not None:
+                record = ledger.known(connection, operation)
+                if record is not None and record.state.finished:
+                    return _first_deletion(record, len(distinct))
+                if record is None:
+                    ledger.add(connection, operation, self._clock())
+                if record is None or record.state is OperationState.QUEUED:
+                    ledger.start(connection, operation.id)
+            lsn = self._state.sequence + 1
+            found, labels = items.kill(connection, self._database.path, distinct, lsn)
+            if len(labels):
+                manifest.write_sequence(connection, lsn)
+            deleted = int(found.sum())
+            record = None
+            if operation is not None:
+                bitmap = base64.b64encode(np.packbits(found, bitorder="little").tobytes()).decode()
+                result = {"deleted": deleted, "not_found": len(distinct) - deleted, "bitmap": bitmap}
+                ledger.succeed(connection, operation.id, result, self._clock())
+                record = ledger.find(connection, operation.id)
+        self._refresh()
+        return Deletion(deleted, len(distinct) - deleted, found, labels, record)
+
+    # --- views and builds
+
+    def view_spec(self) -> ViewSpec:
+        """What a searcher has to serve now."""
+        with self._database.guarded() as connection:
+            return self._view(self._segments, items.dead_labels(connection))
+
+    def plan_finalize(self, session: IngestSession, parameters: Parameters | None, threads: int) -> BuildJob:
+        """Seals a session, which must not grow from here on. ``parameters`` (None: those in force) are those of the new
+        segment, and come in force when it is the main one. Raises IdConflict (mode insert)."""
+        rows = session.contents()
+        with self._database.transaction() as connection:
+            if session.mode is SessionMode.INSERT:
+                shown, total = items.conflicts(connection, rows.external_ids())
+                if total:
+                    raise IdConflict(shown, total)
+            generation, first_label = manifest.reserve(connection, rows.count)
+        return self._job(generation, parameters, threads, SessionInput(rows, session.mode, first_label), None)
+
+    def plan_rebuild(self, parameters: Parameters | None, threads: int, sample: SampleRequest | None) -> BuildJob:
+        """Seals all segments as they are now; ``parameters`` (None: those in force) come in force with the swap."""
+        with self._database.transaction() as connection:
+            generation, _ = manifest.reserve(connection, 0)
+        return self._job(generation, parameters, threads, None, sample)
+
+    def candidate(self, job: BuildJob, built: BuildResult) -> ViewSpec:
+        """The view as the swap will make it, with everything that is dead by now. A searcher that loads it must be
+        told of each later delete too."""
+        with self._database.guarded() as connection:
+            new = self._open_ids(job, built)
+            replaced = _none() if new is None else items.replaced_by(connection, self._database.path, new)
+            swap = self._swap(job, built, replaced)
+            dead = np.union1d(items.dead_labels(connection), replaced)
+        added = () if swap.added is None else (swap.added,)
+        return self._view((*swap.kept, *added), dead)
+
+    def commit(
+        self, job: BuildJob, built: BuildResult, operation_id: str | None = None, result: dict[str, Any] | None = None
+    ) -> None:
+        """The swap, in one transaction: the new segment is named, the old ones are not, parameters come in force, and
+        the operation has succeeded. Deletes since the seal stay deleted. Old files are unlinked after it.
+
+        Raises OperationFinished when the operation is not Running (it was cancelled); nothing has changed then."""
+        lsn = self._state.sequence + (1 if job.session is not None else 0)
+        with self._database.transaction() as connection:
+            if operation_id is not None:
+                ledger.succeed(connection, operation_id, result or {}, self._clock())
+            if job.session is not None and job.session.mode is SessionMode.BUILD:
+                items.clear(connection)
+            new = self._open_ids(job, built)
+            replaced = _none() if new is None else items.add(connection, self._database.path, new, lsn)
+            if job.session is not None and job.session.mode is SessionMode.INSERT and len(replaced):
+                raise IdConflict((), len(replaced))
+            swap = self._swap(job, built, replaced)
+            for segment in swap.dropped:
+                manifest.drop_segment(connection, segment)
+                up_to = lsn if job.session is not None else job.seal_lsn
+                items.forget_dead(connection, segment.min_label, segment.max_label, up_to)
+            if swap.added is not None:
+                manifest.add_segment(connection, swap.added)
+            if swap.new_main:
+                manifest.write_parameters(connection, self._parameters_after(job))
+            manifest.write_sequence(connection, lsn)
+        self._refresh()
+        for segment in swap.dropped:
+            _unlink(segment.hnsw_path(self.folder), segment.ids_path(self.folder))
+
+    def discard(self, job: BuildJob) -> None:
+        """Removes the files of a build that failed or was cancelled."""
+        assert job.generation not in {segment.generation for segment in self._segments}
+        _unlink(hnsw_path(self.folder, job.generation), ids_path(self.folder, job.generation))
+
+    # --- operations
+
+    def begin_operation(self, operation: NewOperation) -> OperationRecord:
+        """Records an operation as Queued, or returns the record of the same one, whatever its state. Raises
+        OperationConflict."""
+        with self._database.transaction() as connection:
+            record = ledger.known(connection, operation)
+            if record is None:
+                ledger.add(connection, operation, self._clock())
+        return self._recorded(operation.id)
+
+    def start_operation(self, operation_id: str) -> OperationRecord:
+        """Queued → Running. Raises OperationFinished."""
+        with self._database.transaction() as connection:
+            ledger.start(connection, operation_id)
+        return self._recorded(operation_id)
+
+    def requeue_operation(self, operation_id: str) -> OperationRecord:
+        """Running → Queued with one restart more: a process that ran it has ended. Raises OperationFinished."""
+        with self._database.transaction() as connection:
+            ledger.requeue(connection, operation_id)
+        return self._recorded(operation_id)
+
+    def set_progress(self, operation_id: str, percent: int) -> OperationRecord:
+        """Raises OperationFinished when it is not Running."""
+        with self._database.transaction() as connection:
+            ledger.set_progress(connection, operation_id, percent)
+        return self._recorded(operation_id)
+
+    def fail_operation(self, operation_id: str, reason: str, message: str) -> OperationRecord:
+        """Queued or Running → Failed. ``message`` must not hold external IDs. Raises OperationFinished."""
+        with self._database.transaction() as connection:
+            ledger.fail(connection, operation_id, reason, message, self._clock())
+        return self._recorded(operation_id)
+
+    def cancel_operation(self, operation_id: str) -> OperationRecord:
+        """Queued or Running → Cancelled; one that has ended stays as it is; one that never arrived is recorded as
+        Cancelled, so that it is refused when it does."""
+        with self._database.transaction() as connection:
+            ledger.cancel(connection, operation_id, self._clock())
+        return self._recorded(operation_id)
+
+    def operation(self, operation_id: str) -> OperationRecord | None:
+        with self._database.guarded() as connection:
+            return ledger.find(connection, operation_id)
+
+    def operations(self) -> list[OperationRecord]:
+        """All of them, in order of creation."""
+        with self._database.guarded() as connection:
+            return ledger.all_records(connection)
+
+    # --- inside
+
+    def _recorded(self, operation_id: str) -> OperationRecord:
+        record = self.operation(operation_id)
+        assert record is not None
+        return record
+
+    def _refresh(self) -> None:
+        with self._database.guarded() as connection:
+            self._state = manifest.read_state(connection)
+            self._segments = manifest.read_segments(connection)
+        self._counts = self._count()
+
+    def _count(self) -> Counts:
+        live = {}
+        deleted = 0
+        with self._database.guarded() as connection:
+            for segment in self._segments:
+                dead = items.count_dead(connection, segment.min_label, segment.max_label)
+                live[segment.generation] = segment.count - dead
+                deleted += dead
+        delta = sum(live[segment.generation] for segment in self._segments if segment.role is Role.DELTA)
+        self._live = live
+        return Counts(sum(live.values()), deleted, delta)
+
+    def _view(self, segments: tuple[Segment, ...], dead: NDArray[np.uint64]) -> ViewSpec:
+        spec = self._state.spec
+        return ViewSpec(self.folder, spec.dimensions, spec.metric, segments, dead)
+
+    def _job(
+        self,
+        generation: int,
+        parameters: Parameters | None,
+        threads: int,
+        session: SessionInput | None,
+        sample: SampleRequest | None,
+    ) -> BuildJob:
+        return BuildJob(
+            view=self.view_spec(),
+            generation=generation,
+            seal_lsn=self._state.sequence,
+            in_force=self._state.parameters,
+            parameters=self._state.parameters if parameters is None else parameters,
+            threads=threads,
+            session=session,
+            sample=sample,
+        )
+
+    def _open_ids(self, job: BuildJob, built: BuildResult) -> IdsFile | None:
+        """The new items; None for a rebuild, whose items are there already, or if there is none."""
+        if job.session is None or built.segment is None:
+            return None
+        return IdsFile.open(ids_path(self.folder, job.generation))
+
+    def _swap(self, job: BuildJob, built: BuildResult, replaced: NDArray[np.uint64]) -> _Swap:
+        """A rebuild replaces the segments that it read, a session in mode build all; another one those that hold
+        nothing live with it."""
+        if job.session is None:
+            gone = {segment.generation for segment in job.view.segments}
+        elif job.session.mode is SessionMode.BUILD:
+            gone = {segment.generation for segment in self._segments}
+        else:
+            gone = {
+                segment.generation
+                for segment in self._segments
+                if self._live[segment.generation] == _within(replaced, segment)
+            }
+        kept = tuple(segment for segment in self._segments if segment.generation not in gone)
+        dropped = tuple(segment for segment in self._segments if segment.generation in gone)
+        has_main = any(segment.role is Role.MAIN for segment in kept)
+        added = self._new_segment(job, built, Role.DELTA if has_main else Role.MAIN)
+        return _Swap(kept, dropped, added, replaced)
+
+    def _new_segment(self, job: BuildJob, built: BuildResult, role: Role) -> Segment | None:
+        if built.segment is None:
+            return None
+        if job.session is None:
+            first_lsn, last_lsn = min(segment.first_lsn for segment in job.view.segments), job.seal_lsn
+        else:
+            first_lsn = last_lsn = self._state.sequence + 1
+        return Segment(
+            generation=job.generation,
+            role=role,
+            count=built.segment.count,
+            min_label=built.segment.min_label,
+            max_label=built.segment.max_label,
+            first_lsn=first_lsn,
+            last_lsn=last_lsn,
+            parameters=job.parameters,
+            unreachable=built.segment.structure.unreachable,
+            hnsw=built.segment.hnsw,
+            ids=built.segment.ids,
+        )
+
+    def _parameters_after(self, job: BuildJob) -> Parameters:
+        """Those of the build; but an ef_search that it did not change may have been configured meanwhile."""
+        if job.parameters.ef_search == job.in_force.ef_search:
+            return replace(job.parameters, ef_search=self._state.parameters.ef_search)
+        return job.parameters
+
+    def _verify_files(self) -> None:
+        for segment in self._segments:
+            verify_stamp(segment.hnsw_path(self.folder), segment.hnsw)
+            verify_stamp(segment.ids_path(self.folder), segment.ids)
+        with self._database.guarded() as connection:
+            rows = connection.execute("SELECT (SELECT count(*) FROM items), (SELECT count(*) FROM dead)").fetchone()
+        if rows != (self._counts.live, self._counts.deleted):
+            raise CorruptFile(
+                self._database.path,
+                f"names {rows[0]:,} live and {rows[1]:,} dead items, its segments hold"
+                f" {self._counts.live:,} and {self._counts.deleted:,}",
+            )
+
+    def _remove_leftovers(self) -> None:
+        named = {
+            path.name
+            for segment in self._segments
+            for path in (segment.hnsw_path(self.folder), segment.ids_path(self.folder))
+        }
+        for path in self.folder.iterdir():
+            if SEGMENT_FILE.fullmatch(path.name) and path.name not in named:
+                path.unlink()
+        remove_session(self.folder)
+
+
+def _lock(folder: Path) -> int:
+    lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise IndexLocked(f"index {folder.name} is open in another process; stop that one first") from None
+    return lock
+
+
+def _first_deletion(record: OperationRecord, count: int) -> Deletion:
+    """What a repeated delete answers: the figures of the first call."""
+    if record.result is None:  # cancelled before it ran
+        return Deletion(0, 0, np.zeros(count, np.bool_), _none(), record)
+    packed = np.frombuffer(base64.b64decode(record.result["bitmap"]), np.uint8)
+    found = np.unpackbits(packed, count=count, bitorder="little").astype(np.bool_)
+    return Deletion(record.result["deleted"], record.result["not_found"], found, _none(), record)
+
+
+def _within(labels: NDArray[np.uint64], segment: Segment) -> int:
+    return int(((labels >= segment.min_label) & (labels <= segment.max_label)).sum())
+
+
+def _none() -> NDArray[np.uint64]:
+    return np.empty(0, np.uint64)
+
+
+def _unlink(*paths: Path) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
