@@ -1,0 +1,110 @@
+"""What to do about each object that a VectorIndex should own: nothing, apply it, or leave it alone as another's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from vectorindex.api import names
+
+Manifest = dict[str, Any]
+
+
+class Step(Enum):
+    KEEP = "keep"
+    APPLY = "apply"
+    CONFLICT = "conflict"
+    """An object of that name exists and is not ours: it is left as it is."""
+    AWAIT_REMOVAL = "await removal"
+    """It belongs to a VectorIndex of the same name that was deleted, and goes with it."""
+
+
+@dataclass(frozen=True)
+class Child:
+    """An owned object as it should be, the step to take, and the field that differs where it is applied."""
+
+    desired: Manifest
+    step: Step
+    difference: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"{self.desired['kind']} {self.desired['metadata']['name']}"
+
+
+def plan(desired: Manifest, live: Manifest | None) -> Child:
+    """``live``: the object of that name as it is, None if there is none."""
+    if live is None:
+        return Child(desired, Step.APPLY, "it does not exist")
+    [owner] = desired["metadata"]["ownerReferences"]
+    owners = live["metadata"].get("ownerReferences", ())
+    if not any(reference["uid"] == owner["uid"] for reference in owners):
+        if any((reference["kind"], reference["name"]) == (owner["kind"], owner["name"]) for reference in owners):
+            return Child(desired, Step.AWAIT_REMOVAL)
+        return Child(desired, Step.CONFLICT)
+    difference = _missing(desired, live) or _left_over(_owned_fields(live), desired)
+    return Child(desired, Step.APPLY if difference else Step.KEEP, difference or "")
+
+
+def _missing(desired: Any, live: Any, path: str = "") -> str | None:
+    """The first field of ``desired`` that ``live`` does not have so. What ``live`` has beyond it is defaults, or
+    another manager's."""
+    if isinstance(desired, dict):
+        if not isinstance(live, dict):
+            return path
+        differences = (_missing(value, live.get(key), f"{path}.{key}") for key, value in desired.items())
+        return next((difference for difference in differences if difference is not None), None)
+    if isinstance(desired, list):
+        return None if isinstance(live, list) and _contains(live, desired) else path
+    return None if desired == live else path
+
+
+def _contains(live: list[Any], desired: list[Any]) -> bool:
+    if not any(isinstance(element, dict) for element in desired):
+        return live == desired
+    # Objects in a list: each is found again in the same order, others may stand between them.
+    rest = iter(live)
+    return all(any(_missing(element, candidate) is None for candidate in rest) for element in desired)
+
+
+def _owned_fields(live: Manifest) -> dict[str, Any]:
+    """The fields that we applied last, as the API server remembers them (FieldsV1)."""
+    for entry in live["metadata"].get("managedFields", ()):
+        if (entry["manager"], entry["operation"]) == (names.FIELD_MANAGER, "Apply") and "subresource" not in entry:
+            fields: dict[str, Any] = entry["fieldsV1"]
+            return fields
+    return {}
+
+
+def _left_over(owned: Mapping[str, Any], desired: Any, path: str = "") -> str | None:
+    """The first field that we applied earlier and no longer want. Field sets hold ``f:`` and a field's name, ``k:``
+    and the keys of a list's element, ``v:`` and a set's value."""
+    for mark, inner in owned.items():
+        sort, _, text = mark.partition(":")
+        if sort == "f":
+            here = f"{path}.{text}"
+            if not isinstance(desired, dict) or text not in desired:
+                return here
+            value = desired[text]
+        elif sort == "k":
+            here = f"{path}[{text}]"
+            keys = json.loads(text)
+            elements = [
+                element for element in desired if all(element.get(key, value) == value for key, value in keys.items())
+            ]
+            if not elements:
+                return here
+            value = elements[0]
+        elif sort == "v":
+            here = f"{path}[{text}]"
+            if json.loads(text) not in desired:
+                return here
+            continue
+        else:
+            continue
+        if (left := _left_over(inner, value, here)) is not None:
+            return left
+    return None

@@ -1,0 +1,275 @@
+"""A VectorIndex: what to do about its objects and pods, and its status.
+
+The order of what is wrong: what somebody has to repair (Stalled), then what comes by itself (Reconciling), and the
+figures beside it. Figures alone are written at most once a minute: :func:`worth_writing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from vectorindex.api import VectorIndex
+from vectorindex.api.common import Parameters
+from vectorindex.api.reasons import ConditionType, Reason
+from vectorindex.api.vectorindex import PodStatus, VectorIndexStatus
+from vectorindex.domain.children import Child, Step
+from vectorindex.domain.conditions import FALSE, TRUE, UNKNOWN, Fact, build_conditions
+from vectorindex.domain.configuration import differs, wanted_configuration
+from vectorindex.domain.figures import agreed, in_force, largest, total
+from vectorindex.domain.maintenance import Figures, maintenance_needed
+from vectorindex.domain.members import Member, WrongIdentity, troubles
+from vectorindex.domain.verdicts import Policy, Verdict, counted, enumerate_names, first_violation
+from vectorindex.wire.state import Configuration, IndexState
+
+FIGURES_INTERVAL = timedelta(seconds=60)
+"""Figures that changed alone are written this long after the last write."""
+POLL_SHORTEST, POLL_LONGEST = 2.0, 30.0
+"""Seconds between two looks at the pods: few after something changed, more the longer nothing does."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What the StatefulSet says of its pods; all False before there is one."""
+
+    pending: bool = False
+    """Its controller has not seen its newest spec, or pods are being added or removed."""
+    rolling: bool = False
+    """Pods of an older template are left."""
+
+
+@dataclass(frozen=True)
+class IndexSnapshot:
+    """All that is looked at. ``children``: what is to be done about each owned object; ``last_write``: when the status
+    was last written, ``run_ended``: when the last run on the index ended, None: never, as far as it is known."""
+
+    now: datetime
+    index: VectorIndex
+    children: tuple[Child, ...]
+    rollout: Rollout
+    members: tuple[Member, ...]
+    last_write: datetime | None = None
+    run_ended: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Configure:
+    """Set a pod's configuration."""
+
+    pod: str
+    address: str
+    configuration: Configuration
+
+
+@dataclass(frozen=True)
+class IndexActions:
+    """What is to be done now."""
+
+    apply: tuple[Child, ...]
+    configure: tuple[Configure, ...]
+
+
+@dataclass(frozen=True)
+class IndexSummary:
+    """The status, whether to write it, and the seconds until the next look."""
+
+    status: VectorIndexStatus
+    write: bool
+    again: float
+
+
+def decide(snapshot: IndexSnapshot) -> IndexActions:
+    """Apply what is missing or differs, and set each pod's configuration that does."""
+    wanted = wanted_configuration(snapshot.index)
+    return IndexActions(
+        apply=tuple(child for child in snapshot.children if child.step is Step.APPLY),
+        configure=tuple(
+            Configure(member.name, member.address, wanted)
+            for member in snapshot.members
+            if member.address is not None
+            and isinstance(member.answer, IndexState)
+            and differs(wanted, member.answer.configuration)
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What came of applying. ``changed``: objects that are new or different now; ``rejected``: objects that the API
+    server refused, by title, with what it said."""
+
+    changed: tuple[str, ...] = ()
+    rejected: Mapping[str, str] = field(default_factory=dict)
+
+
+def summarize(snapshot: IndexSnapshot, applied: Applied) -> IndexSummary:
+    """The status that states the snapshot and what came of the actions."""
+    index, now = snapshot.index, snapshot.now
+    rows = tuple(_row(member, index.status) for member in snapshot.members)
+    facts = (*_state_facts(_Case(snapshot, applied)), _maintenance_fact(index, rows))
+    status = VectorIndexStatus(
+        observed_generation=index.metadata.generation,
+        conditions=build_conditions(index.status, index.metadata.generation, now, facts),
+        replicas=index.spec.managed.replicas,
+        ready_replicas=sum(row.ready for row in rows),
+        parameters=agreed(row.parameters for row in rows),
+        vectors=largest(row.vectors for row in rows),
+        deleted_vectors=largest(row.deleted_vectors for row in rows),
+        delta_vectors=largest(row.delta_vectors for row in rows),
+        bytes=total(row.bytes for row in rows),
+        pods=rows,
+    )
+    return IndexSummary(status, worth_writing(snapshot, status), _poll_after(snapshot))
+
+
+def worth_writing(snapshot: IndexSnapshot, status: VectorIndexStatus) -> bool:
+    """Everything but figures at once; figures with it, when a run has ended, and otherwise a minute after the last
+    write; nothing when nothing changed."""
+    old = snapshot.index.status
+    if status == old:
+        return False
+    if _without_figures(status) != _without_figures(old) or snapshot.last_write is None:
+        return True
+    ended = snapshot.run_ended is not None and snapshot.run_ended >= snapshot.last_write
+    return ended or snapshot.now - snapshot.last_write >= FIGURES_INTERVAL
+
+
+def _without_figures(status: VectorIndexStatus) -> object:
+    conditions = tuple(
+        condition.model_copy(update={"message": ""})
+        if condition.type == ConditionType.MAINTENANCE_NEEDED
+        else condition
+        for condition in status.conditions
+    )
+    pods = tuple((pod.name, pod.ready, pod.message) for pod in status.pods)
+    scale = (status.replicas, status.ready_replicas)
+    return status.observed_generation, conditions, scale, pods, status.parameters
+
+
+def _poll_after(snapshot: IndexSnapshot) -> float:
+    since = snapshot.last_write or snapshot.now
+    quiet = (snapshot.now - since).total_seconds()
+    return min(POLL_LONGEST, max(POLL_SHORTEST, quiet / 10))
+
+
+def _row(member: Member, old: VectorIndexStatus) -> PodStatus:
+    """The pod's figures as it last answered."""
+    if not isinstance(member.answer, IndexState):
+        before = next((row for row in old.pods if row.name == member.name), PodStatus(name=member.name, ready=False))
+        return before.model_copy(update={"ready": False, "message": member.trouble})
+    state = member.answer
+    return PodStatus(
+        name=member.name,
+        ready=member.trouble is None,
+        message=member.trouble,
+        vectors=state.counts.live,
+        deleted_vectors=state.counts.deleted,
+        delta_vectors=state.counts.delta,
+        bytes=state.bytes,
+        needs_rebuild=state.needs_rebuild,
+        parameters=in_force(state.parameters),
+        sequence=state.sequence,
+        volume_id=state.volume_id,
+        boot_id=state.boot_id,
+    )
+
+
+@dataclass(frozen=True)
+class _Case:
+    snapshot: IndexSnapshot
+    applied: Applied
+
+
+def _name_conflict(case: _Case) -> Verdict | None:
+    foreign = [child.title for child in case.snapshot.children if child.step is Step.CONFLICT]
+    if not foreign:
+        return None
+    return Verdict(
+        Reason.NAME_CONFLICT,
+        f"{enumerate_names(foreign)} exists already and does not belong to this VectorIndex: remove it, or create a "
+        "VectorIndex with another name",
+    )
+
+
+def _invalid_spec(case: _Case) -> Verdict | None:
+    for title, message in case.applied.rejected.items():
+        return Verdict(Reason.INVALID_SPEC, f"the API server refuses {title}: {message}")
+    return None
+
+
+def _identity_mismatch(case: _Case) -> Verdict | None:
+    for member in case.snapshot.members:
+        if isinstance(member.answer, WrongIdentity):
+            return Verdict(Reason.IDENTITY_MISMATCH, f"pod {member.name} {member.answer.message}")
+    return None
+
+
+def _awaits_removal(case: _Case) -> Verdict | None:
+    old = [child.title for child in case.snapshot.children if child.step is Step.AWAIT_REMOVAL]
+    if not old:
+        return None
+    message = f"{enumerate_names(old)} of the deleted VectorIndex of this name is still being removed"
+    return Verdict(Reason.PROGRESSING, message)
+
+
+def _applied(case: _Case) -> Verdict | None:
+    changed = case.applied.changed
+    return Verdict(Reason.PROGRESSING, f"{enumerate_names(changed)} was applied") if changed else None
+
+
+def _rolling(case: _Case) -> Verdict | None:
+    if case.snapshot.rollout.rolling:
+        return Verdict(Reason.ROLLOUT_IN_PROGRESS, "pods of the previous template are being replaced")
+    return None
+
+
+def _scaling(case: _Case) -> Verdict | None:
+    if case.snapshot.rollout.pending:
+        return Verdict(Reason.PROGRESSING, "pods are being added or removed")
+    return None
+
+
+def _pods_starting(case: _Case) -> Verdict | None:
+    waiting = troubles(case.snapshot.members)
+    return Verdict(Reason.PROGRESSING, f"waiting: {enumerate_names(waiting)}") if waiting else None
+
+
+STALLING: tuple[Policy[_Case, Verdict | None], ...] = (_name_conflict, _invalid_spec, _identity_mismatch)
+RECONCILING: tuple[Policy[_Case, Verdict | None], ...] = (_awaits_removal, _applied, _rolling, _scaling, _pods_starting)
+
+
+def _state_facts(case: _Case) -> tuple[Fact, Fact, Fact]:
+    group = case.snapshot.members
+    stalled = first_violation(STALLING, case)
+    under_way = None if stalled else first_violation(RECONCILING, case)
+    waiting = troubles(group)
+    if stalled is not None and stalled.reason is not Reason.INVALID_SPEC:
+        ready = Fact(ConditionType.READY, FALSE, stalled.reason, stalled.message)
+    elif waiting:
+        serving = f"{len(group) - len(waiting)} of {counted(len(group), 'pod')} ready"
+        ready = Fact(ConditionType.READY, FALSE, Reason.PODS_NOT_READY, f"{serving}: {enumerate_names(waiting)}")
+    else:
+        ready = Fact(ConditionType.READY, TRUE, Reason.ALL_PODS_READY, f"{counted(len(group), 'pod')} ready")
+    return (
+        ready,
+        Fact(ConditionType.RECONCILING, TRUE, under_way.reason, under_way.message)
+        if under_way
+        else Fact(ConditionType.RECONCILING, FALSE, Reason.UP_TO_DATE if not stalled else stalled.reason),
+        Fact(ConditionType.STALLED, TRUE, stalled.reason, stalled.message)
+        if stalled
+        else Fact(ConditionType.STALLED, FALSE, Reason.NOT_STALLED),
+    )
+
+
+def _maintenance_fact(index: VectorIndex, rows: tuple[PodStatus, ...]) -> Fact:
+    kind = ConditionType.MAINTENANCE_NEEDED
+    known = [row for row in rows if row.vectors is not None]
+    if not known:
+        return Fact(kind, UNKNOWN, Reason.PODS_NOT_READY, "no pod has answered so far")
+    before = index.status.condition(kind)
+    standing = before.reason if before is not None and before.status is TRUE else None
+    figures = Figures(known, index.spec.maintenance, index.spec.hnsw or Parameters(), standing)
+    if (needed := maintenance_needed(figures)) is not None:
+        return Fact(kind, TRUE, needed.reason, needed.message)
+    return Fact(kind, FALSE, Reason.NOT_NEEDED)
