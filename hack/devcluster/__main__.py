@@ -24,6 +24,9 @@ def main() -> int:
     except DevClusterError as error:
         print(f"devcluster: {error}", file=sys.stderr)
         return 1
+    except PermissionError as error:
+        print(f"devcluster: {error}. The cluster belongs to root: run this with sudo, or as root.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 

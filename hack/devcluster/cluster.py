@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -226,6 +227,17 @@ class Cluster:
             container: its name; the first one by default.
         """
         return faults.container_processes(faults.container_id(self.pod(namespace, pod), container))
+
+    @contextmanager
+    def partition(self, namespace: str, pod: str) -> Iterator[None]:
+        """Drop all packets from and to a pod for a while; its containers go on, and so do their connections after."""
+        address = self.pod(namespace, pod)["status"]["podIP"]
+        table = f"partition-{address.replace('.', '-')}"
+        self.run(["nft", "-f", "-"], input=faults.partition_rules(table, address))
+        try:
+            yield
+        finally:
+            self.run(["nft", "delete", "table", "inet", table])
 
     def component_pid(self, name: str) -> int:
         """The id, outside, of one of the cluster's own programs (kubelet, containerd, …).

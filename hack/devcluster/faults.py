@@ -1,4 +1,4 @@
-"""Processes of pods, found from outside or inside of a cluster, so that a test can kill, stop or trace them.
+"""Faults for tests: processes of pods, found from outside or inside of a cluster, to kill, stop or trace; lost packets.
 
 Invariant: a process id is valid where it was asked for: it is taken from the `/proc` of whoever calls.
 """
@@ -57,3 +57,16 @@ def container_id(pod: Object, container: str | None = None) -> str:
         if container in {None, status["name"]} and "running" in status.get("state", {}):
             return str(status["containerID"])
     raise LookupError(f"no running container {container or ''} in pod {pod['metadata']['name']}")
+
+
+def partition_rules(table: str, address: str) -> str:
+    """Rules for nft that drop all packets from and to an address, wherever on the node they pass."""
+    chains = "".join(
+        f"  chain {hook}-chain {{\n"
+        f"    type filter hook {hook} priority 0\n"
+        f"    ip saddr {address} drop\n"
+        f"    ip daddr {address} drop\n"
+        f"  }}\n"
+        for hook in ("input", "output", "forward")
+    )
+    return f"table inet {table} {{\n{chains}}}\n"
