@@ -63,7 +63,8 @@ def read_segments(connection: sqlite3.Connection) -> tuple[Segment, ...]:
     """By ascending labels."""
     rows = connection.execute(
         "SELECT generation, role, count, min_label, max_label, first_lsn, last_lsn,"
-        " m, ef_construction, ef_search, seed, unreachable, hnsw_size, hnsw_sha256, ids_size, ids_sha256 FROM segments ORDER BY min_label"
+        " m, ef_construction, ef_search, seed, unreachable, hnsw_size, hnsw_sha256, ids_size, ids_sha256"
+        " FROM segments ORDER BY min_label"
     )
     return tuple(
         Segment(generation, Role(role), count, min_label, max_label, first_lsn, last_lsn,

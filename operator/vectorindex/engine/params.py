@@ -27,6 +27,11 @@ _INDEX_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,252}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
+def _check_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise InvalidInput(f"{name} must be between {low} and {high}, not {value}")
+
+
 class Metric(StrEnum):
     """How two vectors are compared; smaller is nearer. L2 is the squared Euclidean distance, the other two are
     one minus the cosine and one minus the inner product, as hnswlib has them."""
@@ -69,11 +74,6 @@ class IndexSpec:
         _check_range("dimensions", self.dimensions, 1, MAX_DIMENSIONS)
         if not 0.0 <= self.delta_ratio <= 0.5:
             raise InvalidInput(f"delta_ratio must be between 0 and 0.5, not {self.delta_ratio}")
-
-
-def _check_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise InvalidInput(f"{name} must be between {low} and {high}, not {value}")
 
 
 def validate_index_name(name: str) -> None:
