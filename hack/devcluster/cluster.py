@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -77,6 +77,7 @@ class Cluster:
         debian.ensure_packages(debian.CLUSTER)
         build.cluster()
         pause = build.pause_image()
+        remove_dead_test_clusters()
         self.down()
         self.state.mkdir(parents=True, mode=0o700)
         try:
@@ -316,7 +317,9 @@ def remove_dead_test_clusters() -> None:
     for name in names():
         cluster = Cluster(name)
         if name.startswith(TEMPORARY) and (cluster.state / "pid").exists() and not cluster.running:
-            cluster.down()
+            # Another test run may be doing the same.
+            with suppress(OSError, DevClusterError):
+                cluster.down()
 
 
 def _stat(pid: int) -> list[str]:
