@@ -1,0 +1,144 @@
+"""``vectorindex-sidecar``: one process that serves the indexes of one data folder over HTTP.
+
+It listens before it has loaded anything, so that probes are answered from the start, and on SIGTERM it stops listening,
+answers what it has, closes the stores and ends. An unfinished rebuild goes on at the next start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ipaddress
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from vectorindex.sidecar import log
+from vectorindex.sidecar.app import make_app
+from vectorindex.sidecar.catalog import Catalog
+from vectorindex.sidecar.errors import StartRefused
+from vectorindex.sidecar.volume import Volume
+from vectorindex.wire.identity import Identity
+
+_SHUTDOWN_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line says; ``pod`` is the environment's POD_NAME."""
+
+    data_dir: Path
+    host: str
+    port: int
+    identity: Identity | None
+    pod: str
+
+
+def main() -> None:
+    log.configure()
+    try:
+        settings = _settings(sys.argv[1:])
+        asyncio.run(_serve(settings))
+    except StartRefused as error:
+        log.warning("start-refused", why=error)
+        sys.exit(f"vectorindex-sidecar: {error}")
+
+
+def _settings(arguments: list[str]) -> Settings:
+    parser = argparse.ArgumentParser(
+        prog="vectorindex-sidecar", description="Serve the vector indexes of one data folder over HTTP."
+    )
+    parser.add_argument("--data-dir", type=Path, required=True, help="folder of the indexes; made when it is missing")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8080, help="0 picks a free one (default: %(default)s)")
+    parser.add_argument("--identity", type=Path, help="the operator's identity.json: serve that one index")
+    parser.add_argument("--insecure", action="store_true", help="allow an address that others can reach")
+    given = parser.parse_args(arguments)
+    if given.identity is None and not given.insecure and not _is_loopback(given.host):
+        raise StartRefused(
+            f"--host {given.host} can be reached by others, and nothing checks who they are: "
+            "listen on 127.0.0.1, or say --insecure if that is meant"
+        )
+    identity = _read_identity(given.identity) if given.identity is not None else None
+    return Settings(given.data_dir, given.host, given.port, identity, os.environ.get("POD_NAME", ""))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _read_identity(path: Path) -> Identity:
+    try:
+        return Identity.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise StartRefused(f"the identity file cannot be read: {error}") from error
+    except ValidationError as error:
+        raise StartRefused(f"the identity file {path} is not valid: {error}") from error
+
+
+async def _serve(settings: Settings) -> None:
+    volume = Volume(settings.data_dir)
+    try:
+        catalog = Catalog(volume, settings.identity, settings.pod)
+        catalog.prepare()
+        await _serve_until_told(settings, catalog)
+    finally:
+        volume.close()
+
+
+async def _serve_until_told(settings: Settings, catalog: Catalog) -> None:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    runner = web.AppRunner(make_app(catalog), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+    await runner.setup()
+    loading = None
+    try:
+        site = web.TCPSite(runner, settings.host, settings.port)
+        await _listen(site, settings)
+        port = runner.addresses[0][1]
+        log.info("listening", host=settings.host, port=port, volume=catalog.volume_id, boot=catalog.boot_id)
+        sys.stdout.write(f"vectorindex-sidecar listens on http://{_in_url(settings.host)}:{port}\n")
+        sys.stdout.flush()
+        loading = asyncio.create_task(catalog.start())
+        stopping = asyncio.create_task(told.wait())
+        await asyncio.wait([loading, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            loading.result()
+            log.info("loaded", indexes=len(catalog.names()))
+            await stopping
+        stopping.cancel()
+        log.info("stopping")
+        await site.stop()
+    finally:
+        if loading is not None:
+            loading.cancel()
+            await asyncio.wait([loading])
+        await catalog.stop_operations()
+        await runner.cleanup()
+        await catalog.stop()
+        log.info("stopped")
+
+
+async def _listen(site: web.TCPSite, settings: Settings) -> None:
+    try:
+        await site.start()
+    except OSError as error:
+        raise StartRefused(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}") from error
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+if __name__ == "__main__":
+    main()

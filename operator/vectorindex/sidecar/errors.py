@@ -1,0 +1,47 @@
+"""What a request can be refused with. Each class is one status code; the message becomes ``{"detail": …}``."""
+
+from __future__ import annotations
+
+
+class RequestError(Exception):
+    """A request that is answered with ``status`` and changed nothing."""
+
+    status = 400
+
+
+class BadRequest(RequestError):
+    status = 400
+
+
+class Forbidden(RequestError):
+    status = 403
+
+
+class NotFound(RequestError):
+    status = 404
+
+
+class Conflict(RequestError):
+    status = 409
+
+
+class TooLarge(RequestError):
+    status = 413
+
+
+class Unprocessable(RequestError):
+    status = 422
+
+
+class TooManyRequests(RequestError):
+    status = 429
+
+
+class Unavailable(RequestError):
+    """Not now: the same request may succeed later without any change."""
+
+    status = 503
+
+
+class StartRefused(Exception):
+    """The program must not start like this; the message says why and what to do."""

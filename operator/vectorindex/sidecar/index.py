@@ -1,0 +1,221 @@
+"""One index as the front serves it: its store, its searchers, its ingest session and its operations."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vectorindex.engine.errors import EngineError, StoreFailed
+from vectorindex.engine.ledger import NewOperation
+from vectorindex.engine.params import IndexSpec
+from vectorindex.engine.policy import rebuild_reasons
+from vectorindex.engine.session import IngestSession, SessionMode
+from vectorindex.engine.store import Deletion, IndexStatus, Store
+from vectorindex.sidecar import convert, log
+from vectorindex.sidecar.errors import BadRequest
+from vectorindex.sidecar.operations import Operations
+from vectorindex.sidecar.searcher_client import SearcherFailed, SearcherGone
+from vectorindex.sidecar.serving import Searchers
+from vectorindex.sidecar.writer import Writer
+from vectorindex.wire.operations import distinct
+from vectorindex.wire.state import Configuration, Counts, IndexState, MaintenanceReason, PodIdentity
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+ID_BYTES = 32  # of the external ID at the head of each row of a binary batch
+_INLINE_LABELS = 1_000  # more are put into words by a thread, so that the event loop goes on
+
+
+class Index:
+    """An open index. Make it with :meth:`open`; :meth:`close` leaves no process and no lock behind."""
+
+    def __init__(
+        self, writer: Writer, store: Store, spec: IndexSpec, volume_id: str, boot_id: str, identity: PodIdentity | None
+    ) -> None:
+        self.name = spec.name
+        self.dimensions = spec.dimensions
+        self.store = store
+        self.searchers = Searchers(self.name, writer, store)
+        self.operations = Operations(self, volume_id)
+        self.failed: str | None = None
+        self._writer = writer
+        self._metric = spec.metric
+        self._ef_search = spec.parameters.ef_search
+        self._volume_id = volume_id
+        self._boot_id = boot_id
+        self._identity = identity
+        self._session: IngestSession | None = None
+
+    @classmethod
+    async def open(
+        cls,
+        folder: Path,
+        volume_id: str,
+        boot_id: str,
+        identity: PodIdentity | None,
+        check: Callable[[IndexSpec], None],
+    ) -> Index:
+        """Open the index in ``folder``, start its searcher and take its unfinished operations up again.
+
+        Raises what ``check`` raises of it, EngineError (CorruptFile names the file), SearcherFailed, SearcherGone."""
+        writer = Writer(folder.name)
+        try:
+            store = await writer.run(Store.open, folder)
+        except BaseException:
+            await writer.close()
+            raise
+        spec = (await writer.run(store.status)).spec
+        index = cls(writer, store, spec, volume_id, boot_id, identity)
+        try:
+            check(spec)
+            await index.searchers.start()
+            await index.operations.resume()
+        except BaseException:
+            await index.close()
+            raise
+        state = await index.state()
+        log.info("index-opened", index=index.name, live=state.counts.live, deleted=state.counts.deleted)
+        return index
+
+    async def close(self) -> None:
+        """Stop what runs (an unfinished rebuild goes on at the next start), end the processes, close the store."""
+        await self.operations.stop()
+        await self.searchers.stop()
+        if self._session is not None:
+            await self._writer.run(self._session.discard)
+            self._session = None
+        await self._writer.run(self.store.close)
+        await self._writer.close()
+        log.info("index-closed", index=self.name)
+
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function of the store in the writer thread."""
+        try:
+            return await self._writer.run(function, *args, **kwargs)
+        except StoreFailed as error:
+            if self.failed is None:
+                log.warning("store-failed", index=self.name, error=error)
+            self.failed = f"index {self.name}: {error}"
+            raise
+
+    async def search(self, queries: bytes, rows: int, k: int, ef: int | None) -> bytes:
+        """``rows`` x dim float32 → JSON: for each query the IDs of its k nearest items, nearest first."""
+        answer = await self.searchers.search(queries, rows, k, ef or self._ef_search)
+        if answer.labels.size <= _INLINE_LABELS:
+            return _as_json(answer.ids.external_ids, answer.labels)
+        return await asyncio.to_thread(_as_json, answer.ids.external_ids, answer.labels)
+
+    async def delete(self, external_ids: Sequence[str]) -> dict[str, bool]:
+        """Delete items; returns for each distinct ID whether it was there. No later search finds one of them."""
+        deletion = await self.delete_as(external_ids, None)
+        return dict(zip(distinct(external_ids), deletion.found.tolist(), strict=True))
+
+    async def delete_as(self, external_ids: Sequence[str], operation: NewOperation | None) -> Deletion:
+        """The same, recorded in the same transaction as ``operation``."""
+        deletion = await self.searchers.delete(lambda: self.store.delete(external_ids, operation))
+        if deletion.labels.size:
+            log.info("deleted", index=self.name, deleted=deletion.deleted, not_found=deletion.not_found)
+        return deletion
+
+    async def open_session(self, mode: SessionMode) -> None:
+        """Begin an ingest session. One that is open is discarded: its client went away, or begins anew."""
+        self.operations.refuse_while_finalizing()
+        if self._session is not None:
+            log.warning("session-discarded", index=self.name, rows=self._session.rows, why="another one was opened")
+            old, self._session = self._session, None
+            await self.run(old.discard)
+        self._session = await self.run(IngestSession, self.store.folder, self.dimensions, self._metric, mode)
+        log.info("session-opened", index=self.name, mode=mode)
+
+    async def ingest_one(self, external_id: str, vector: Sequence[float]) -> None:
+        await self.run(self._open_session().append, [external_id], np.array([vector], np.float32))
+
+    async def ingest_rows(self, rows: bytes) -> None:
+        """Whole rows of an ID of 32 bytes, padded with NUL, and dim x float32 little-endian."""
+        await self.run(_append_rows, self._open_session(), rows, self.dimensions)
+
+    def take_session(self) -> IngestSession:
+        """The open session, which from now on belongs to the caller. Raises BadRequest."""
+        session = self._open_session()
+        self._session = None
+        return session
+
+    def put_back_session(self, session: IngestSession) -> None:
+        """Undo :meth:`take_session`."""
+        self._session = session
+
+    def _open_session(self) -> IngestSession:
+        if self._session is None:
+            raise BadRequest(f"index {self.name} has no open ingest session (a restart ends it): begin with POST /init")
+        return self._session
+
+    async def configure(self, configuration: Configuration) -> None:
+        """Keep what ``configuration`` sets, on the volume; ``ef_search`` counts from the next search on."""
+        status = await self.run(self.store.status)
+        merged = {**status.configuration, **configuration.model_dump(exclude_none=True)}
+        await self.run(self.store.configure, merged, configuration.ef_search)
+        await self.refresh_parameters()
+        log.info("configured", index=self.name, **configuration.model_dump(exclude_none=True))
+
+    async def refresh_parameters(self) -> None:
+        """Read again what searches use; after every transaction that may change it."""
+        self._ef_search = (await self.run(self.store.status)).parameters.ef_search
+
+    async def state(self) -> IndexState:
+        status = await self.run(self.store.status)
+        configuration = Configuration.model_validate(status.configuration)
+        reasons = _reasons(status, configuration)
+        return IndexState(
+            volume_id=self._volume_id,
+            boot_id=self._boot_id,
+            identity=self._identity,
+            index_name=self.name,
+            dimensions=self.dimensions,
+            metric=status.spec.metric.value,
+            sequence=status.sequence,
+            counts=Counts(live=status.counts.live, deleted=status.counts.deleted, delta=status.counts.delta),
+            bytes=status.size,
+            parameters=convert.parameters_in_force(status.parameters),
+            configuration=configuration,
+            needs_rebuild=bool(reasons),
+            reasons=reasons,
+            read_only=status.read_only,
+            operations=await self.operations.unfinished(),
+        )
+
+
+def _reasons(status: IndexStatus, configuration: Configuration) -> tuple[MaintenanceReason, ...]:
+    reasons = rebuild_reasons(
+        status.counts,
+        status.parameters,
+        convert.thresholds(configuration, status.spec.delta_ratio),
+        convert.desired(configuration),
+    )
+    return tuple(MaintenanceReason(reason) for reason in reasons)
+
+
+def _as_json(external_ids: Callable[[NDArray[np.uint64]], list[str]], labels: NDArray[np.uint64]) -> bytes:
+    """A list of lists of IDs, row by row of ``labels``."""
+    rows, width = labels.shape
+    ids = external_ids(labels.ravel())
+    return f"[{', '.join(json.dumps(ids[row * width : (row + 1) * width]) for row in range(rows))}]".encode()
+
+
+def _append_rows(session: IngestSession, rows: bytes, dimensions: int) -> None:
+    table = np.frombuffer(rows, np.dtype([("id", f"S{ID_BYTES}"), ("vector", "<f4", (dimensions,))]))
+    try:
+        external_ids = table["id"].astype(f"U{ID_BYTES}").tolist()
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"an external ID of the batch is not ASCII: {error}") from None
+    session.append(external_ids, table["vector"])
+
+
+OPEN_ERRORS = (EngineError, SearcherFailed, SearcherGone)
+"""What :meth:`Index.open` raises when the files do not let the index serve."""

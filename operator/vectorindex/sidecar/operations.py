@@ -1,0 +1,267 @@
+"""The operations of one index: durable before they are answered, one build at a time, taken up again after a restart.
+
+The ledger in the store says what every operation is; a task here runs each one that is unfinished. Builds wait for
+each other in order of arrival; a delete never waits for one. Until :attr:`_Run.committing` is set nothing has
+changed, so a run may be cancelled at once; from then on it ends by itself within a transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from vectorindex.engine.errors import EngineError, InvalidInput, OperationConflict, OperationFinished, StoreFailed
+from vectorindex.engine.ledger import NewOperation, OperationRecord, OperationState
+from vectorindex.engine.session import IngestSession
+from vectorindex.sidecar import convert, log
+from vectorindex.sidecar.build import BuildError
+from vectorindex.sidecar.errors import Conflict, NotFound, RequestError, Unavailable
+from vectorindex.sidecar.searcher_client import SearcherFailed, SearcherGone
+from vectorindex.sidecar.swap import Swap
+from vectorindex.wire.identity import GraphParameters
+from vectorindex.wire.operations import (
+    DeleteBody,
+    FailureReason,
+    ObjectReference,
+    OperationBody,
+    OperationKind,
+    OperationStatus,
+    RebuildBody,
+    RebuildRequest,
+    request_digest,
+)
+
+if TYPE_CHECKING:
+    from vectorindex.sidecar.index import Index
+
+MAX_RESTARTS = 5
+"""A build starts anew with each restart of the sidecar; after so many it is given up, for it may be what ends it."""
+
+
+@dataclass
+class _Run:
+    """An unfinished operation of this process: its task, how far it is, and whether it can still be cancelled."""
+
+    id: str
+    kind: OperationKind
+    progress: int = 0
+    committing: bool = False
+    task: asyncio.Task[None] = field(init=False)
+
+
+Work = Callable[[_Run], Awaitable[None]]
+
+
+class Operations:
+    def __init__(self, index: Index, volume_id: str) -> None:
+        self._index = index
+        self._volume_id = volume_id
+        self._runs: dict[str, _Run] = {}  # in order of arrival
+        self._lane = asyncio.Lock()  # wakes whoever waits in order of arrival
+        self._arrivals = asyncio.Lock()  # makes "refuse while busy" and "accept" one step
+
+    async def resume(self) -> None:
+        """Take up what a former process left unfinished, in order of arrival."""
+        for record in await self._index.run(self._index.store.operations):
+            if not record.state.finished:
+                await self._resume(record)
+
+    async def stop(self) -> None:
+        """Stop every run where it stands. The ledger still has them as unfinished."""
+        runs = list(self._runs.values())
+        for run in runs:
+            if not run.committing:
+                run.task.cancel()
+        await asyncio.gather(*(run.task for run in runs), return_exceptions=True)
+
+    # The operations API
+
+    async def put(self, identity: str, body: OperationBody) -> OperationStatus:
+        """Start the operation, or return the one that has this ID. Raises Conflict if that has another body, and
+        Unavailable if it cannot be recorded, so that it does not exist."""
+        try:
+            if isinstance(body, DeleteBody):
+                record = await self._delete(identity, body)
+            else:
+                record = await self._accept(_new_operation(identity, body), self._rebuild_work(body.request))
+        except OperationConflict as error:
+            raise Conflict(str(error)) from None
+        return self._status(record)
+
+    async def get(self, identity: str) -> OperationStatus:
+        record = await self._index.run(self._index.store.operation, identity)
+        if record is None:
+            raise NotFound(f"index {self._index.name} has no operation {identity}")
+        return self._status(record)
+
+    async def all(self) -> tuple[OperationStatus, ...]:
+        return tuple(self._status(record) for record in await self._index.run(self._index.store.operations))
+
+    async def unfinished(self) -> tuple[OperationStatus, ...]:
+        return tuple(status for status in await self.all() if not status.state.finished)
+
+    async def cancel(self, identity: str) -> OperationStatus:
+        """End the operation: killed at once if it runs, as it is if it has finished, and refused for good if it has not
+        arrived yet."""
+        run = self._runs.get(identity)
+        if run is not None:
+            if not run.committing:
+                run.task.cancel()
+            await asyncio.wait([run.task])
+        record = await self._index.run(self._index.store.cancel_operation, identity)
+        log.info("operation-cancelled", index=self._index.name, id=identity, state=record.state)
+        return self._status(record)
+
+    async def wait(self, identity: str) -> OperationStatus:
+        """The operation once it is finished, or once this process has stopped working on it."""
+        run = self._runs.get(identity)
+        if run is not None:
+            await asyncio.wait([run.task])
+        return await self.get(identity)
+
+    # The public API's ways in
+
+    async def rebuild(self, parameters: GraphParameters) -> str:
+        """Start a rebuild and return its ID. Raises Conflict while another build runs."""
+        request = RebuildRequest(params=parameters)
+        body = RebuildBody(object=ObjectReference(name="", uid=""), request=request)
+        identity = f"rebuild-{uuid.uuid4()}"
+        async with self._arrivals:
+            self.refuse_while_busy("a rebuild")
+            await self._accept(_new_operation(identity, body), self._rebuild_work(request))
+        return identity
+
+    async def finalize(self, parameters: GraphParameters) -> str:
+        """Start to make the open session's items searchable, and return the operation's ID. Raises Conflict,
+        BadRequest."""
+        identity = f"finalize-{uuid.uuid4()}"
+        new = NewOperation(
+            identity, OperationKind.FINALIZE, hashlib.sha256(identity.encode()).hexdigest(), request=None
+        )
+        async with self._arrivals:
+            self.refuse_while_busy("finalize")
+            session = self._index.take_session()
+            try:
+                await self._accept(new, self._finalize_work(session, parameters))
+            except BaseException:
+                self._index.put_back_session(session)
+                raise
+        return identity
+
+    def refuse_while_busy(self, what: str) -> None:
+        """Raises Conflict, with its ID, if a build runs or waits."""
+        for run in self._runs.values():
+            raise Conflict(
+                f"{what} must wait: operation {run.id} ({run.kind}) of index {self._index.name} is unfinished"
+            )
+
+    def refuse_while_finalizing(self) -> None:
+        for run in self._runs.values():
+            if run.kind is OperationKind.FINALIZE:
+                raise Conflict(f"operation {run.id} finalizes a session of index {self._index.name}; wait for it")
+
+    # How they run
+
+    async def _delete(self, identity: str, body: DeleteBody) -> OperationRecord:
+        try:
+            deletion = await self._index.delete_as(body.request.external_ids, _new_operation(identity, body))
+        except (OperationConflict, InvalidInput):
+            raise
+        except EngineError as error:
+            raise Unavailable(f"the delete was not committed and is not recorded: {error}") from error
+        assert deletion.record is not None
+        return deletion.record
+
+    async def _accept(self, new: NewOperation, work: Work) -> OperationRecord:
+        record = await self._index.run(self._index.store.begin_operation, new)
+        if record.state is OperationState.QUEUED and new.id not in self._runs:
+            log.info("operation-queued", index=self._index.name, id=new.id, kind=new.kind)
+            self._start(record, work)
+        return record
+
+    async def _resume(self, record: OperationRecord) -> None:
+        fail = self._index.store.fail_operation
+        if record.kind == OperationKind.FINALIZE:
+            message = "the sidecar was restarted, which ended the ingest session; send its items again"
+            await self._index.run(fail, record.id, FailureReason.BUILD_FAILED, message)
+            return
+        if record.state is OperationState.RUNNING:
+            if record.restarts >= MAX_RESTARTS:
+                message = (
+                    f"given up: the sidecar was restarted {record.restarts + 1} times while this ran; "
+                    "look for the cause in the pod's events (memory?)"
+                )
+                await self._index.run(fail, record.id, FailureReason.RESTART_LIMIT_EXCEEDED, message)
+                log.warning("operation-given-up", index=self._index.name, id=record.id, restarts=record.restarts)
+                return
+            record = await self._index.run(self._index.store.requeue_operation, record.id)
+        log.info("operation-resumed", index=self._index.name, id=record.id, restarts=record.restarts)
+        self._start(record, self._rebuild_work(RebuildRequest.model_validate(record.request)))
+
+    def _start(self, record: OperationRecord, work: Work) -> None:
+        run = _Run(record.id, OperationKind(record.kind))
+        self._runs[run.id] = run
+        run.task = asyncio.get_running_loop().create_task(self._run(run, work), name=run.id)
+        run.task.add_done_callback(lambda _: self._runs.pop(run.id))
+
+    async def _run(self, run: _Run, work: Work) -> None:
+        async with self._lane:
+            try:
+                await self._index.run(self._index.store.start_operation, run.id)
+                log.info("operation-running", index=self._index.name, id=run.id, kind=run.kind)
+                await work(run)
+                log.info("operation-succeeded", index=self._index.name, id=run.id)
+            except OperationFinished:
+                log.info("operation-was-cancelled", index=self._index.name, id=run.id)
+            except BuildError as error:
+                await self._fail(run, error.reason, str(error))
+            except InvalidInput as error:
+                await self._fail(run, FailureReason.INVALID_REQUEST, str(error))
+            except StoreFailed as error:  # the ledger cannot be written: the next start takes the operation up again
+                log.warning("operation-interrupted", index=self._index.name, id=run.id, why=error)
+            except (EngineError, RequestError, SearcherFailed, SearcherGone) as error:
+                await self._fail(run, FailureReason.BUILD_FAILED, str(error))
+            except Exception as error:
+                log.exception("operation-failed-unexpectedly", index=self._index.name, id=run.id)
+                await self._fail(run, FailureReason.BUILD_FAILED, f"{type(error).__name__}: {error}")
+
+    async def _fail(self, run: _Run, reason: FailureReason, message: str) -> None:
+        log.warning("operation-failed", index=self._index.name, id=run.id, reason=reason, message=message)
+        await self._index.run(self._index.store.fail_operation, run.id, reason, message)
+
+    def _rebuild_work(self, request: RebuildRequest) -> Work:
+        return lambda run: _swap(self._index, run).rebuild(request)
+
+    def _finalize_work(self, session: IngestSession, parameters: GraphParameters) -> Work:
+        async def work(run: _Run) -> None:
+            try:
+                await _swap(self._index, run).finalize(session, parameters)
+            finally:
+                await self._index.run(session.discard)
+
+        return work
+
+    def _status(self, record: OperationRecord) -> OperationStatus:
+        run = self._runs.get(record.id)
+        running = run is not None and record.state is OperationState.RUNNING
+        return convert.operation_status(record, self._volume_id, run.progress if run is not None and running else None)
+
+
+def _swap(index: Index, run: _Run) -> Swap:
+    def progress(percent: int) -> None:
+        run.progress = max(run.progress, percent)
+
+    def committing() -> None:
+        run.committing = True
+
+    return Swap(index, run.id, progress, committing)
+
+
+def _new_operation(identity: str, body: OperationBody) -> NewOperation:
+    # The ledger keeps no IDs of items: a delete is done when it is recorded, so nobody has to read them again.
+    request = None if isinstance(body, DeleteBody) else body.request.to_json()
+    return NewOperation(identity, body.kind, request_digest(body), request, body.object.name, body.object.uid)

@@ -1,0 +1,121 @@
+"""The bodies and queries of the maintenance and data API, as its existing clients send them.
+
+They are lenient where those clients are: numbers may come as strings, ``params`` as ``build_params``, booleans of a
+query as ``True``, and a field that nobody knows is ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+from aiohttp import web
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+
+from vectorindex.engine.errors import InvalidInput
+from vectorindex.engine.params import MAX_DIMENSIONS, validate_index_name
+from vectorindex.engine.session import SessionMode
+from vectorindex.sidecar.errors import BadRequest, Unprocessable
+from vectorindex.wire.identity import GraphParameters, Metric
+
+
+def _check_index_name(name: str) -> str:
+    try:
+        validate_index_name(name)
+    except InvalidInput as error:
+        raise ValueError(str(error)) from None
+    return name
+
+
+IndexName = Annotated[str, AfterValidator(_check_index_name)]
+Parameters = Annotated[
+    GraphParameters, Field(default_factory=GraphParameters, validation_alias=AliasChoices("params", "build_params"))
+]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+
+class IndexBody(Body):
+    index_name: IndexName
+
+
+class CreateBody(IndexBody):
+    dim: int = Field(ge=1, le=MAX_DIMENSIONS)
+    delta_ratio: float = Field(default=0.10, ge=0, le=0.5)
+    metric: Metric = Metric.L2
+    params: Parameters
+
+
+class RebuildBody(IndexBody):
+    params: Parameters
+
+
+class FinalizeBody(IndexBody):
+    optimize: bool = False
+    params: Parameters
+
+
+class InitBody(IndexBody):
+    mode: SessionMode
+
+
+class IngestBody(IndexBody):
+    external_id: str
+    vector: list[float] = Field(max_length=MAX_DIMENSIONS)
+
+
+class DeleteBody(IndexBody):
+    external_ids: list[str]
+    return_not_found: bool = False
+
+
+B = TypeVar("B", bound=BaseModel)
+
+
+async def read(request: web.Request, model: type[B]) -> B:
+    """The request's body as ``model``. Raises BadRequest if it is no JSON, Unprocessable if it has another shape."""
+    return parse(await request.read(), model)
+
+
+def parse(content: bytes, model: type[B]) -> B:
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_input=False, include_context=False)
+        if any(problem["type"] == "json_invalid" for problem in problems):
+            raise BadRequest(f"the body is no JSON: {problems[0]['msg']}") from None
+        raise Unprocessable(
+            "; ".join(".".join(map(str, problem["loc"])) + ": " + problem["msg"] for problem in problems[:5])
+        ) from None
+
+
+def integer(request: web.Request, name: str, default: int | None, *, low: int, high: int) -> int | None:
+    """An integer of the query. Raises BadRequest if it is none or out of ``low`` … ``high``."""
+    text = request.query.get(name)
+    if text is None or text == "":
+        return default
+    try:
+        value = int(text)
+    except ValueError:
+        raise BadRequest(f"{name}={text} is not an integer") from None
+    if not low <= value <= high:
+        raise BadRequest(f"{name}={value} is not within {low} and {high}")
+    return value
+
+
+def boolean(request: web.Request, name: str, default: bool) -> bool:
+    """A boolean of the query: true, false, 1, 0 in any case. Raises BadRequest."""
+    text = request.query.get(name, str(default)).lower()
+    if text in ("true", "1"):
+        return True
+    if text in ("false", "0"):
+        return False
+    raise BadRequest(f"{name}={text} is neither true nor false")
+
+
+def required(request: web.Request, name: str) -> str:
+    value = request.query.get(name)
+    if not value:
+        raise BadRequest(f"the query needs {name}=…")
+    return value

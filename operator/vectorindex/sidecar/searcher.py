@@ -1,0 +1,91 @@
+"""A searcher: the process that holds one index's graphs, from their load to its end. It knows no HTTP and no SQLite.
+
+Its threads block in ``recv`` on one socket, and the kernel hands each request to one of them. Deletes come by another
+socket, which the main thread serves in order, so that they never wait for searches. At end-of-file it ends: a graph
+lives and dies with its process, and its memory really goes back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+import socket
+import threading
+
+import numpy as np
+
+from vectorindex.engine.errors import EngineError, InvalidInput
+from vectorindex.engine.view import View
+from vectorindex.sidecar import child, ipc
+from vectorindex.sidecar.ipc import Kind, Message
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="vectorindex-searcher", description=__doc__)
+    parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--control", type=int, required=True, help="descriptor of the socket for load and deletes")
+    parser.add_argument("--data", type=int, required=True, help="descriptor of the socket for searches")
+    parser.add_argument("--threads", type=int, required=True)
+    arguments = parser.parse_args()
+    child.begin(arguments.parent)
+    control = socket.socket(fileno=arguments.control)
+    data = socket.socket(fileno=arguments.data)
+    view = _load(control)
+    if view is not None:
+        for _ in range(arguments.threads):
+            threading.Thread(target=_serve, args=(data, view, arguments.threads), daemon=True).start()
+        _apply_deletes(control, view)
+    os._exit(0)  # at once: the threads may still search for somebody who is gone
+
+
+def _load(control: socket.socket) -> View | None:
+    """Load what the first message names, and say that we serve. None: told to end, or the files were refused."""
+    request = ipc.receive(control)
+    if request is None:
+        return None
+    assert request.kind is Kind.LOAD
+    try:
+        view = View.load(pickle.loads(request.payload))  # noqa: S301 - from the front, by our own socket
+    except (EngineError, MemoryError, OSError) as error:
+        ipc.send(control, _error(request, Kind.FAILED, error))
+        return None
+    ipc.send(control, Message(request.id, Kind.OK))
+    return view
+
+
+def _apply_deletes(control: socket.socket, view: View) -> None:
+    while (request := ipc.receive(control)) is not None:
+        assert request.kind is Kind.DELETE
+        view.mark_deleted(np.frombuffer(request.payload, np.uint64))
+        ipc.send(control, Message(request.id, Kind.OK))
+
+
+def _serve(data: socket.socket, view: View, threads: int) -> None:
+    while (request := ipc.receive(data)) is not None:
+        try:
+            answer = _search(view, request, threads)
+        except InvalidInput as error:
+            answer = _error(request, Kind.INVALID, error)
+        except Exception as error:
+            answer = _error(request, Kind.FAILED, error)
+        try:
+            ipc.send(data, answer)
+        except ConnectionError:
+            return
+
+
+def _search(view: View, request: Message, threads: int) -> Message:
+    queries = np.frombuffer(request.payload, np.float32).reshape(request.a, -1)
+    found = view.search(queries, request.b, request.c, threads=threads if request.a > 1 else 1)
+    rows, width = found.labels.shape
+    return Message(request.id, Kind.OK, rows, width, 0, found.labels.tobytes() + found.distances.tobytes())
+
+
+def _error(request: Message, kind: Kind, error: Exception) -> Message:
+    text = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
+    return Message(request.id, kind, payload=text.encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""The front's end of one searcher: start it, ask it, end it.
+
+Two socket pairs lead to a searcher, so that a delete never queues behind searches: ``data`` (searches; any of its
+threads answers) and ``control`` (load and deletes; one thread, in order). Once a searcher is gone it never serves
+again: every request in flight and every later one ends with :class:`SearcherGone`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import socket
+
+from vectorindex.engine.segments import ViewSpec
+from vectorindex.sidecar import ipc, process
+from vectorindex.sidecar.ipc import Kind, Message
+from vectorindex.sidecar.limits import MAX_SEARCHES_IN_FLIGHT, search_threads
+
+
+class SearcherGone(Exception):
+    """The searcher has ended, so it cannot answer."""
+
+
+class SearcherBusy(Exception):
+    """The searcher's queue is full."""
+
+
+class SearcherRefused(Exception):
+    """The request is wrong; the message says how."""
+
+
+class SearcherFailed(Exception):
+    """The searcher could not do what it was asked; the message says why."""
+
+
+class SearcherClient:
+    """One searcher process, from its start to its end. Make it with :meth:`start`."""
+
+    def __init__(self, child: asyncio.subprocess.Process, control: socket.socket, data: socket.socket) -> None:
+        self._child = child
+        self._control = _Channel(control, limit=16)
+        self._data = _Channel(data, limit=MAX_SEARCHES_IN_FLIGHT)
+
+    @classmethod
+    async def start(cls, view: ViewSpec) -> SearcherClient:
+        """Start a searcher on ``view``, and wait until it can serve.
+
+        Raises SearcherFailed when it refuses the files (the message names the file), SearcherGone when it ends."""
+        control, control_child = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        data, data_child = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with control_child, data_child:
+            child = await process.start(
+                "vectorindex.sidecar.searcher",
+                [
+                    *("--control", str(control_child.fileno())),
+                    *("--data", str(data_child.fileno())),
+                    *("--threads", str(search_threads())),
+                ],
+                pass_fds=(control_child.fileno(), data_child.fileno()),
+            )
+        client = cls(child, control, data)
+        try:
+            await client._control.ask(Kind.LOAD, payload=pickle.dumps(view))
+        except BaseException:
+            await client.end(grace=0)
+            raise
+        return client
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def search(self, queries: ipc.Buffer, rows: int, k: int, ef: int) -> asyncio.Future[Message]:
+        """``rows`` x dim float32 → the answer as :class:`~vectorindex.sidecar.ipc.Kind` describes it."""
+        return self._data.ask(Kind.SEARCH, rows, k, ef, queries)
+
+    async def delete(self, labels: ipc.Buffer) -> None:
+        """Returns once no later search of this searcher finds one of ``labels`` (u64)."""
+        await self._control.ask(Kind.DELETE, payload=labels)
+
+    async def wait(self) -> int:
+        """Wait for the process to end, by itself or not, and return its exit code."""
+        code = await self._child.wait()
+        self._control.close()
+        self._data.close()
+        return code
+
+    async def drain(self, timeout: float) -> None:
+        """Wait until every request in flight is answered. New ones are no longer sent by then: the caller has
+        switched."""
+        waiting = self._data.waiting()
+        if waiting:
+            await asyncio.wait(waiting, timeout=timeout)
+
+    async def end(self, grace: float = 5.0) -> None:
+        """Close its sockets, at which it ends by itself, and kill it if it does not within ``grace`` seconds."""
+        self._control.close()
+        self._data.close()
+        await process.stop(self._child, grace)
+
+
+class _Channel:
+    """Requests and their answers over one socket, in any order, from the event loop only."""
+
+    def __init__(self, sock: socket.socket, limit: int) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._limit = limit
+        self._answers: dict[int, asyncio.Future[Message]] = {}
+        self._last_id = 0
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(sock.fileno(), self._read)
+        self._closed = False
+
+    def ask(self, kind: Kind, a: int = 0, b: int = 0, c: int = 0, payload: ipc.Buffer = b"") -> asyncio.Future[Message]:
+        """Send a request now and return the future of its answer."""
+        if self._closed:
+            raise SearcherGone("the searcher has ended")
+        if len(self._answers) >= self._limit:
+            raise SearcherBusy(f"{self._limit} requests are waiting already")
+        self._last_id += 1
+        try:
+            ipc.send(self._sock, Message(self._last_id, kind, a, b, c, payload))
+        except BlockingIOError:
+            raise SearcherBusy("the queue of the searcher is full") from None
+        except ConnectionError:
+            self.close()
+            raise SearcherGone("the searcher has ended") from None
+        answer = self._loop.create_future()
+        self._answers[self._last_id] = answer
+        return answer
+
+    def waiting(self) -> list[asyncio.Future[Message]]:
+        return list(self._answers.values())
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._sock.fileno())
+        self._sock.close()
+        answers, self._answers = self._answers, {}
+        for answer in answers.values():
+            if not answer.done():
+                answer.set_exception(SearcherGone("the searcher ended before it answered"))
+
+    def _read(self) -> None:
+        try:
+            message = ipc.receive(self._sock)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            message = None
+        if message is None:
+            self.close()
+            return
+        answer = self._answers.pop(message.id)
+        if answer.done():  # whoever asked was cancelled
+            return
+        if message.kind is Kind.OK:
+            answer.set_result(message)
+        else:
+            error = SearcherRefused if message.kind is Kind.INVALID else SearcherFailed
+            answer.set_exception(error(bytes(message.payload).decode()))

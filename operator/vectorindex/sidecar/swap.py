@@ -1,0 +1,174 @@
+"""A change of an index's list of segments, from its plan to the searcher that serves it.
+
+Plan at an LSN → build → a searcher on the new files beside the one that serves, which gets every delete from then on
+→ measure → one transaction that names the new files and records the result → switch. Whatever ends it before that
+transaction, the index is as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vectorindex.engine.distance import Neighbours
+from vectorindex.engine.jobs import BuildJob, BuildResult
+from vectorindex.engine.recall import RecallSample, SampleRequest, recall
+from vectorindex.engine.session import IngestSession
+from vectorindex.sidecar import build, convert
+from vectorindex.sidecar.build import BuildError
+from vectorindex.sidecar.errors import TooManyRequests
+from vectorindex.sidecar.limits import builder_threads
+from vectorindex.sidecar.serving import Answer, Serving
+from vectorindex.wire.identity import GraphParameters
+from vectorindex.wire.operations import BeforeAfter, FailureReason, RebuildRequest, RebuildResult, Recall, Verification
+from vectorindex.wire.state import Configuration
+
+if TYPE_CHECKING:
+    from vectorindex.sidecar.index import Index
+
+_RECALL_ROWS = 16  # queries of a sample at a time, so that real searches get their turn between them
+_BUSY_SECONDS = 0.05  # pause of the measurement while real searches fill the queue
+
+
+class Swap:
+    """One run of a build in the name of an operation. ``progress`` gets the percentage done; ``committing`` is called
+    once, when the run can no longer be cancelled."""
+
+    def __init__(
+        self, index: Index, operation_id: str, progress: Callable[[int], None], committing: Callable[[], None]
+    ) -> None:
+        self._index = index
+        self._store = index.store
+        self._operation_id = operation_id
+        self._progress = progress
+        self._committing = committing
+
+    async def finalize(self, session: IngestSession, changes: GraphParameters) -> None:
+        """Make a segment of the session's rows."""
+        status = await self._index.run(self._store.status)
+        parameters = convert.changed(status.parameters, changes)
+        job = await self._index.run(self._store.plan_finalize, session, parameters, _threads(status.configuration))
+        try:
+            built = await build.run(job, self._progress)
+            candidate = await self._prepare(job, built)
+            await self._commit(job, built, candidate, None)
+        except BaseException:
+            await self._index.run(self._store.discard, job)
+            raise
+        await self._index.refresh_parameters()
+
+    async def rebuild(self, request: RebuildRequest) -> None:
+        """Replace every graph by a new one of the live items, unless its recall is not good enough."""
+        before = await self._index.run(self._store.status)
+        parameters = convert.changed(before.parameters, request.params)
+        verify = request.verify
+        job = await self._index.run(
+            self._store.plan_rebuild,
+            parameters,
+            _threads(before.configuration),
+            SampleRequest(verify.samples, verify.k),
+        )
+        try:
+            built = await build.run(job, self._progress)
+            started = time.monotonic()
+            candidate = await self._prepare(job, built)
+            loaded = time.monotonic()
+            try:
+                measured = await self._measure(
+                    built.sample, candidate, before.parameters.ef_search, parameters.ef_search
+                )
+                _refuse_regression(measured, verify)
+            except BaseException:
+                await self._index.searchers.abandon(candidate)
+                raise
+            segment = built.segment
+            result = RebuildResult(
+                vectors=BeforeAfter(before=before.counts.live, after=segment.count if segment else 0),
+                bytes=BeforeAfter(
+                    before=sum(old.size for old in before.segments),
+                    after=segment.hnsw.size + segment.ids.size if segment else 0,
+                ),
+                recall=measured,
+                unreachable=BeforeAfter(
+                    before=built.unreachable_before, after=segment.structure.unreachable if segment else 0
+                ),
+                parameters=convert.parameters_in_force(parameters),
+                seconds={
+                    **built.seconds,
+                    "load": round(loaded - started, 3),
+                    "recall": round(time.monotonic() - loaded, 3),
+                },
+            )
+            await self._commit(job, built, candidate, result.to_json())
+        except BaseException:
+            await self._index.run(self._store.discard, job)
+            raise
+        await self._index.refresh_parameters()
+
+    async def _prepare(self, job: BuildJob, built: BuildResult) -> Serving:
+        return await self._index.searchers.prepare(lambda: self._store.candidate(job, built))
+
+    async def _measure(self, sample: RecallSample | None, candidate: Serving, ef: int, new_ef: int) -> Recall | None:
+        """The same queries through the graphs that serve and through the new one, each with its own ef_search."""
+        if sample is None:
+            return None
+        rows = len(sample.queries)
+        parts = [sample.queries[start : start + _RECALL_ROWS] for start in range(0, rows, _RECALL_ROWS)]
+        old, new = [], []
+        for part in parts:
+            content = part.astype("<f4").tobytes()
+            old.append(await self._search_when_free(content, len(part), sample.search_k, ef))
+            new.append(await candidate.search(content, len(part), sample.search_k, new_ef))
+        dead = (await self._index.run(self._store.view_spec)).dead
+        before = await asyncio.to_thread(_recall, sample, old, dead)
+        after = await asyncio.to_thread(_recall, sample, new, dead)
+        if before is None or after is None:
+            return None
+        return Recall(before=before, after=after, n=rows, k=sample.k, kind=sample.kind)
+
+    async def _search_when_free(self, queries: bytes, rows: int, k: int, ef: int) -> Answer:
+        while True:
+            try:
+                return await self._index.searchers.search(queries, rows, k, ef)
+            except TooManyRequests:
+                await asyncio.sleep(_BUSY_SECONDS)
+
+    async def _commit(
+        self, job: BuildJob, built: BuildResult, candidate: Serving, result: dict[str, Any] | None
+    ) -> None:
+        self._committing()
+        try:
+            await self._index.searchers.switch(
+                candidate, lambda: self._store.commit(job, built, self._operation_id, result)
+            )
+        except BaseException:
+            await self._index.searchers.abandon(candidate)
+            raise
+
+
+def _threads(configuration: dict[str, Any]) -> int:
+    return Configuration.model_validate(configuration).threads or builder_threads()
+
+
+def _recall(sample: RecallSample, answers: list[Answer], dead: NDArray[np.uint64]) -> float | None:
+    width = min(answer.labels.shape[1] for answer in answers)  # deletes may have left less than was asked for
+    labels = np.concatenate([answer.labels[:, :width] for answer in answers])
+    distances = np.concatenate([answer.distances[:, :width] for answer in answers])
+    return recall(sample, Neighbours(labels, distances), dead)
+
+
+def _refuse_regression(measured: Recall | None, verify: Verification) -> None:
+    """Raises BuildError when the new graph finds less than it has to, and less than the old one."""
+    if measured is None or verify.min_recall_percent is None:
+        return
+    if 100 * measured.after < verify.min_recall_percent and measured.after < measured.before:
+        raise BuildError(
+            FailureReason.RECALL_REGRESSED,
+            f"recall@{measured.k} would fall from {measured.before:.4f} to {measured.after:.4f}, below the "
+            f"{verify.min_recall_percent} % that are asked for; the old graph stays. Raise M or ef_construction",
+        )
