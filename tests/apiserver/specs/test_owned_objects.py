@@ -1,0 +1,108 @@
+"""The objects that a VectorIndex owns, against the API server that has to take them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from devcluster.api import Api, ApiError, Object
+from vectorindex.api import VectorIndex
+from vectorindex.api.common import API_VERSION
+from vectorindex.api.names import FIELD_MANAGER
+from vectorindex.specs import build_owned_objects
+from vectorindex.specs.diff import differences
+
+IMAGE = "vectorindex:test"
+PLURALS = {
+    "ConfigMap": "configmaps",
+    "PodDisruptionBudget": "poddisruptionbudgets",
+    "Service": "services",
+    "StatefulSet": "statefulsets",
+}
+SPEC = {
+    "dimensions": 3,
+    "metric": "L2",
+    "hnsw": {"m": 8},
+    "managed": {
+        "replicas": 3,
+        "resources": {"requests": {"cpu": "500m"}, "limits": {"cpu": 2, "memory": "1Gi"}},
+        "storage": {"size": "1Gi", "storageClassName": "standard"},
+    },
+}
+LONGEST = "w" * 45
+
+
+def create_index(api: Api, namespace: str, name: str = LONGEST) -> VectorIndex:
+    body = {"apiVersion": API_VERSION, "kind": "VectorIndex", "metadata": {"name": name}, "spec": SPEC}
+    return VectorIndex.read(api.create(f"/apis/{API_VERSION}/namespaces/{namespace}/vectorindexes", body))
+
+
+def apply(api: Api, owned: Object, **query: str) -> Object:
+    prefix = "/api/v1" if owned["apiVersion"] == "v1" else f"/apis/{owned['apiVersion']}"
+    metadata = owned["metadata"]
+    return api.request(
+        "PATCH",
+        f"{prefix}/namespaces/{metadata['namespace']}/{PLURALS[owned['kind']]}/{metadata['name']}",
+        owned,
+        query={"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict", **query},
+        content_type="application/apply-patch+yaml",
+    )
+
+
+def test_they_are_taken_as_they_are_and_applying_them_again_changes_nothing(api: Api, namespace: str) -> None:
+    index = create_index(api, namespace)
+    objects = build_owned_objects(index, IMAGE)
+    first = [apply(api, owned) for owned in objects]
+    again = [apply(api, owned) for owned in objects]
+
+    def state(stored: Object) -> tuple[str, Any]:
+        # Controllers write the status of what has one; the generation counts changes of the spec alone.
+        metadata = stored["metadata"]
+        return stored["kind"], metadata.get("generation") or metadata["resourceVersion"]
+
+    assert [state(stored) for stored in first] == [state(stored) for stored in again]
+    assert [differences(stored, owned) for stored, owned in zip(again, objects, strict=True)] == [[]] * len(objects)
+
+
+def test_fields_of_others_survive_and_ours_are_put_right(api: Api, namespace: str) -> None:
+    service = build_owned_objects(create_index(api, namespace), IMAGE)[2]
+    apply(api, service)
+    path = f"/api/v1/namespaces/{namespace}/services/{LONGEST}"
+    drift: Any = {"metadata": {"annotations": {"team": "a"}}, "spec": {"selector": {"vectorindex.io/index": "other"}}}
+    api.patch(path, drift)
+
+    restored = apply(api, service)
+    assert restored["metadata"]["annotations"] == {"team": "a"}
+    assert restored["spec"]["selector"] == {"vectorindex.io/index": LONGEST}
+
+
+def test_the_pods_meet_the_restricted_pod_security_standard(api: Api, namespace: str) -> None:
+    api.patch(
+        f"/api/v1/namespaces/{namespace}",
+        {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}},
+    )
+    template = build_owned_objects(create_index(api, namespace), IMAGE)[-1]["spec"]["template"]
+    volumes = [*template["spec"]["volumes"], {"name": "data", "persistentVolumeClaim": {"claimName": "data-0"}}]
+    pod: Object = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "words-0", **template["metadata"]},
+        "spec": {**template["spec"], "volumes": volumes},
+    }
+    path = f"/api/v1/namespaces/{namespace}/pods"
+    api.request("POST", path, pod, query={"dryRun": "All", "fieldValidation": "Strict"})
+
+    pod["spec"]["securityContext"]["runAsNonRoot"] = False
+    with pytest.raises(ApiError, match="violates PodSecurity"):
+        api.request("POST", path, pod, query={"dryRun": "All"})
+
+
+def test_storage_that_the_set_cannot_change_is_refused_by_the_index_already(api: Api, namespace: str) -> None:
+    """Otherwise the StatefulSet would refuse it, long after the user has gone."""
+    index = create_index(api, namespace)
+    with pytest.raises(ApiError, match=r"managed\.storage\.size cannot be changed"):
+        api.patch(
+            f"/apis/{API_VERSION}/namespaces/{namespace}/vectorindexes/{index.metadata.name}",
+            {"spec": {"managed": {"storage": {"size": "2Gi"}}}},
+        )

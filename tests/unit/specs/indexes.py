@@ -1,0 +1,27 @@
+"""A VectorIndex as the API server sends it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vectorindex.api import VectorIndex
+
+
+def build_index(managed: dict[str, Any] | None = None, **spec: Any) -> VectorIndex:
+    """The index ``search/words``; ``managed`` and ``spec`` add to its fields or replace them."""
+    return VectorIndex.read(
+        {
+            "metadata": {
+                "name": "words",
+                "namespace": "search",
+                "uid": "0f1e",
+                "labels": {"app.kubernetes.io/instance": "of-a-git-ops-tool", "team": "a"},
+            },
+            "spec": {
+                "dimensions": 384,
+                "metric": "Cosine",
+                "managed": {"replicas": 3, "storage": {"size": "1Gi"}, **(managed or {})},
+                **spec,
+            },
+        }
+    )
