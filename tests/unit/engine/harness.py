@@ -1,0 +1,99 @@
+"""The engine's parts in one process, as front, searcher and builder use them together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vectorindex.engine.build import build
+from vectorindex.engine.catalog import create_index
+from vectorindex.engine.ids_file import IdTable
+from vectorindex.engine.jobs import BuildJob, BuildResult, Phase
+from vectorindex.engine.params import IndexSpec, Metric, Parameters
+from vectorindex.engine.recall import SampleRequest
+from vectorindex.engine.session import IngestSession, SessionMode
+from vectorindex.engine.store import Store
+from vectorindex.engine.view import View
+
+Vectors = NDArray[np.float32]
+DIMENSIONS = 8
+SMALL = Parameters(m=4, ef_construction=20, ef_search=20, seed=1)
+
+
+def new_index(
+    data_dir: Path, metric: Metric = Metric.L2, dimensions: int = DIMENSIONS, parameters: Parameters = SMALL
+) -> Store:
+    """A new, empty index that is open."""
+    return Store.open(create_index(data_dir, IndexSpec("words", dimensions, metric, parameters)))
+
+
+def random_items(count: int, seed: int = 0, prefix: str = "item", dimensions: int = DIMENSIONS) -> dict[str, Vectors]:
+    vectors = np.random.default_rng(seed).standard_normal((count, dimensions)).astype(np.float32)
+    return {f"{prefix}-{number}": vector for number, vector in enumerate(vectors)}
+
+
+def plan_load(store: Store, items: Mapping[str, Vectors], mode: SessionMode) -> tuple[IngestSession, BuildJob]:
+    """A session with these items, sealed."""
+    spec = store.status().spec
+    session = IngestSession(store.folder, spec.dimensions, spec.metric, mode)
+    if items:
+        session.append(list(items), np.stack(list(items.values())))
+    return session, store.plan_finalize(session, None, threads=1)
+
+
+def load(store: Store, items: Mapping[str, Vectors], mode: SessionMode = SessionMode.UPSERT) -> BuildResult:
+    """One whole session."""
+    session, job = plan_load(store, items, mode)
+    built = run(job)
+    store.commit(job, built)
+    session.discard()
+    return built
+
+
+def rebuild(store: Store, parameters: Parameters | None = None, sample: SampleRequest | None = None) -> BuildResult:
+    job = store.plan_rebuild(parameters, 1, sample)
+    built = run(job)
+    store.commit(job, built)
+    return built
+
+
+def run(job: BuildJob) -> BuildResult:
+    def ignore(_phase: Phase, _fraction: float) -> None:
+        pass
+
+    return build(job, ignore)
+
+
+def search_ids(store: Store, queries: Vectors, k: int, ef: int = 100) -> list[list[str]]:
+    """External IDs that a new searcher of the current view finds for each query."""
+    spec = store.view_spec()
+    table = IdTable.open(spec.folder, spec.segments)
+    found = View.load(spec).search(queries, k, ef)
+    return [table.external_ids(labels) for labels in found.labels]
+
+
+def live_ids(store: Store) -> set[str]:
+    """All that a search for everything finds."""
+    spec = store.status().spec
+    query = np.ones((1, spec.dimensions), np.float32)
+    ids = search_ids(store, query, k=10_000)[0]
+    assert len(ids) == len(set(ids))
+    return set(ids)
+
+
+def segment_files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.suffix in (".hnsw", ".ids")}
+
+
+def distances(items: Sequence[Vectors], query: Vectors, metric: Metric) -> NDArray[np.float64]:
+    """From one query to each item, in float64: what the engine is compared with."""
+    stored, asked = np.stack(items).astype(np.float64), query.astype(np.float64)
+    if metric is Metric.L2:
+        return np.asarray(((stored - asked) ** 2).sum(axis=1))
+    if metric is Metric.COSINE:
+        stored = stored / np.linalg.norm(stored, axis=1, keepdims=True)
+        asked = asked / np.linalg.norm(asked)
+    return np.asarray(1.0 - stored @ asked)
