@@ -1,6 +1,6 @@
 """What differs between an owned object as it is and as it should be, in words: so a rollout states its reason.
 
-Whether anything differs is the API server's to say, by a dry run: it alone knows that ``0.5`` and ``500m`` are the same.
+Whether anything differs is the API server's to say, by a dry run: it alone knows that ``0.5`` and ``500m`` are one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def differences(live: Any, desired: Any, path: str = "") -> list[str]:
 
 def _by_name(value: Any) -> dict[str, Any] | None:
     """The elements by name, or None if this is no list of things that each have a name of their own."""
-    if not isinstance(value, list) or not all(isinstance(element, dict) and "name" in element for element in value):
+    if not isinstance(value, list) or not all(isinstance(element, dict) for element in value):
         return None
-    named = {element["name"]: element for element in value}
-    return named if len(named) == len(value) else None
+    named = {element.get("name") or element.get("metadata", {}).get("name"): element for element in value}
+    return named if None not in named and len(named) == len(value) else None
