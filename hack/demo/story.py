@@ -5,11 +5,13 @@ Every claim is checked where it is shown; the first that does not hold ends the 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ MANIFESTS = "examples/demo/manifests"
 CHART = "charts/vectorindex-operator"
 IMAGE = "vectorindex-operator"
 SYSTEM = "vectorindex-system"
+REBUILD = "nouns-after-animals"
 KILL_BETWEEN = range(1, 91)
 """Percent of a pod's progress at which its sidecar is killed."""
 
@@ -173,9 +176,9 @@ def rebuild() -> None:
     console.print(Path(f"{MANIFESTS}/rebuild.yaml").read_text(), style="dim", markup=False)
     kubectl("apply", "--filename", f"{MANIFESTS}/rebuild.yaml")
     victim = watch_rebuild()
-    kubectl("wait", "--for=condition=Succeeded", "vireb/nouns-after-animals", "--timeout=10s")
+    kubectl("wait", "--for=condition=Succeeded", f"vireb/{REBUILD}", "--timeout=10s")
     kubectl("get", "vireb")
-    status = read("vireb", "nouns-after-animals")["status"]
+    status = read("vireb", REBUILD)["status"]
     pods = {pod["name"]: pod for pod in status["pods"]}
     require(
         victim is not None and pods[victim].get("restarts", 0) >= 1,
@@ -194,10 +197,10 @@ def watch_rebuild() -> str | None:
     """Show the progress until the run has ended; kill one sidecar on the way. Returns its pod's name."""
     victim = None
     shown = ""
+    addresses = kube.pods()
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
-        manifest = read("vireb", "nouns-after-animals")
-        status = manifest["status"]
+        status = read("vireb", REBUILD)["status"]
         pods = status.get("pods", [])
         line = ", ".join(f"{pod['name']} {pod['state']} {pod.get('progressPercent', 0)} %" for pod in pods)
         if line != shown:
@@ -205,15 +208,22 @@ def watch_rebuild() -> str | None:
             shown = line
         if status.get("completionTime"):
             return victim
-        if victim is None:
-            at_work = (
-                pod for pod in pods if pod["state"] == "Running" and pod.get("progressPercent", 0) in KILL_BETWEEN
-            )
-            if chosen := next(at_work, None):
-                victim = str(chosen["name"])
-                kill_sidecar(victim, chosen["progressPercent"])
-        time.sleep(0.3)
+        if victim is None and (found := pod_at_work(addresses)):
+            victim, percent = found
+            kill_sidecar(victim, percent)
+            addresses = {}
+        time.sleep(0.1)
     raise DemoError("the rebuild did not end within 5 minutes")
+
+
+def pod_at_work(addresses: dict[str, str]) -> tuple[str, int] | None:
+    """A pod that says it is in the middle of a rebuild, and how far it is."""
+    for pod, address in addresses.items():
+        with urllib.request.urlopen(f"http://{address}:8080/v1/indexes/nouns/state", timeout=10) as answer:
+            for operation in json.load(answer)["operations"]:
+                if operation["progress"] in KILL_BETWEEN:
+                    return pod, int(operation["progress"])
+    return None
 
 
 def kill_sidecar(pod: str, percent: int) -> None:

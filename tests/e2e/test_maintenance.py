@@ -13,11 +13,11 @@ from demo import data
 from devcluster.cluster import Cluster
 from tests.e2e.support import INDEX, SYSTEM, Namespace, Object, condition, create_namespace
 
-ITEMS = 3_000
+ITEMS = 6_000
 NOUNS = data.load()
 DELETED = [name for name, category in zip(NOUNS.ids[:ITEMS], NOUNS.categories, strict=False) if category == "animal"]
 KEPT = sorted(set(NOUNS.ids[:ITEMS]) - set(DELETED))
-LARGE_GRAPH = {"m": 48, "efConstruction": 500}
+LARGE_GRAPH = {"m": 64, "efConstruction": 1_000}
 
 
 @pytest.fixture(scope="module")
