@@ -24,11 +24,14 @@ class Step(Enum):
 
 @dataclass(frozen=True)
 class Child:
-    """An owned object as it should be, the step to take, and the field that differs where it is applied."""
+    """An owned object as it should be, and the step to take."""
 
     desired: Manifest
     step: Step
     difference: str = ""
+    """The field for which it is applied."""
+    version: str | None = None
+    """The resourceVersion of the object as it is: applying changed something only if it moved."""
 
     @property
     def title(self) -> str:
@@ -46,7 +49,9 @@ def plan(desired: Manifest, live: Manifest | None) -> Child:
             return Child(desired, Step.AWAIT_REMOVAL)
         return Child(desired, Step.CONFLICT)
     difference = _missing(desired, live) or _left_over(_owned_fields(live), desired)
-    return Child(desired, Step.APPLY if difference else Step.KEEP, difference or "")
+    if difference is None:
+        return Child(desired, Step.KEEP)
+    return Child(desired, Step.APPLY, difference, live["metadata"].get("resourceVersion"))
 
 
 def _missing(desired: Any, live: Any, path: str = "") -> str | None:

@@ -1,1 +1,1 @@
-"""TODO"""
+"""kopf: an event becomes a key, nothing more."""

@@ -1,0 +1,45 @@
+"""What every reconcile looks at: the pods of an index and what they answer, and when a status was last written."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+
+from vectorindex.api import VectorIndex, names
+from vectorindex.dataplane.errors import SidecarError
+from vectorindex.domain.members import Answer, Member, NoAnswer, Pod, judge, members
+from vectorindex.reconcile.ports import Manifest, Ports
+
+
+async def gather_index(ports: Ports, namespace: str, name: str) -> VectorIndex | None:
+    """The index, or None if there is none, by a GET."""
+    manifest = await ports.cluster.get(VectorIndex.definition.kind, namespace, name)
+    return None if manifest is None else VectorIndex.read(manifest)
+
+
+async def gather_members(ports: Ports, index: VectorIndex) -> tuple[Member, ...]:
+    """The pods that the index should have, each asked for its state, all at once."""
+    labels = ",".join(f"{key}={value}" for key, value in names.selector(index.metadata.name).items())
+    pods = [Pod.read(manifest) for manifest in await ports.cluster.pods(index.metadata.namespace, labels)]
+    running = [pod for pod in pods if pod.address is not None]
+    answers = await asyncio.gather(*(_ask(ports, index, pod) for pod in running))
+    return members(index, pods, {pod.name: answer for pod, answer in zip(running, answers, strict=True)})
+
+
+async def _ask(ports: Ports, index: VectorIndex, pod: Pod) -> Answer:
+    assert pod.address is not None
+    try:
+        state = await ports.sidecars.state(pod.address, index.metadata.name)
+    except SidecarError as error:
+        return NoAnswer(str(error))
+    return judge(index, pod.name, state)
+
+
+def last_write(manifest: Manifest) -> datetime | None:
+    """When the operator last changed the object's status, as the API server remembers it."""
+    times = [
+        datetime.fromisoformat(entry["time"])
+        for entry in manifest["metadata"].get("managedFields", ())
+        if entry["manager"] == names.FIELD_MANAGER and entry.get("subresource") == "status" and "time" in entry
+    ]
+    return max(times, default=None)

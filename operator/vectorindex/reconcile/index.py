@@ -1,0 +1,128 @@
+"""One reconcile of a VectorIndex."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from vectorindex.api import VectorIndex
+from vectorindex.api.common import ConditionStatus
+from vectorindex.api.reasons import ConditionType
+from vectorindex.api.vectorindex import VectorIndexStatus
+from vectorindex.cluster.errors import ClusterError, ConflictError, NotFoundError, RejectedError
+from vectorindex.dataplane.errors import SidecarError
+from vectorindex.domain.children import Child, plan
+from vectorindex.domain.index import Applied, Configure, IndexSnapshot, Rollout, decide, summarize
+from vectorindex.reconcile.gathering import gather_members, last_write
+from vectorindex.reconcile.keys import Key
+from vectorindex.reconcile.ports import Manifest, Ports
+from vectorindex.reconcile.watchlist import Watchlist
+from vectorindex.specs import build_owned_objects
+
+logger = logging.getLogger(__name__)
+
+KIND = VectorIndex.definition.kind
+
+
+class IndexReconciler:
+    def __init__(self, ports: Ports, watchlist: Watchlist, default_image: str) -> None:
+        self._ports = ports
+        self._watchlist = watchlist
+        self._default_image = default_image
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Returns the seconds until the next look, None when the index is gone. Raises ClusterError."""
+        manifest = await self._ports.cluster.get(KIND, key.namespace, key.name)
+        if manifest is None:
+            self._watchlist.forget(key)
+            return None
+        if "deletionTimestamp" in manifest["metadata"]:
+            return None  # its objects go with it, and nothing new is made
+        snapshot = await self._gather(manifest)
+        actions = decide(snapshot)
+        applied = await self._apply(actions.apply)
+        await asyncio.gather(*(self._configure(key.name, action) for action in actions.configure))
+        summary = summarize(snapshot, applied)
+        if summary.write:
+            try:
+                await self._ports.cluster.apply_status(manifest, summary.status.to_dict())
+            except (NotFoundError, ConflictError):
+                return 0.0  # deleted meanwhile, and perhaps created again
+            await self._record(manifest, snapshot.index.status, summary.status)
+        return summary.again
+
+    async def _gather(self, manifest: Manifest) -> IndexSnapshot:
+        index = VectorIndex.read(manifest)
+        namespace, name = index.metadata.namespace, index.metadata.name
+        desired = build_owned_objects(index, self._default_image)
+        live = await asyncio.gather(
+            *(self._ports.cluster.get(each["kind"], namespace, each["metadata"]["name"]) for each in desired)
+        )
+        stateful_set = next(
+            (found for wanted, found in zip(desired, live, strict=True) if wanted["kind"] == "StatefulSet"), None
+        )
+        return IndexSnapshot(
+            now=self._ports.now(),
+            index=index,
+            children=tuple(plan(wanted, found) for wanted, found in zip(desired, live, strict=True)),
+            rollout=read_rollout(stateful_set),
+            members=await gather_members(self._ports, index),
+            last_write=last_write(manifest),
+            run_ended=self._watchlist.last_end(namespace, name),
+        )
+
+    async def _apply(self, children: tuple[Child, ...]) -> Applied:
+        """In order: what the pods need comes before the StatefulSet that makes them."""
+        changed: list[str] = []
+        rejected: dict[str, str] = {}
+        for child in children:
+            try:
+                result = await self._ports.cluster.apply(child.desired)
+            except RejectedError as error:
+                rejected[child.title] = str(error)
+                continue
+            if result["metadata"]["resourceVersion"] != child.version:
+                changed.append(child.title)
+                namespace = child.desired["metadata"]["namespace"]
+                logger.info("applied %s in %s: %s", child.title, namespace, child.difference)
+        return Applied(tuple(changed), rejected)
+
+    async def _configure(self, index: str, action: Configure) -> None:
+        try:
+            await self._ports.sidecars.configure(action.address, index, action.configuration)
+        except SidecarError as error:
+            logger.warning("pod %s does not take its configuration: %s", action.pod, error)
+
+    async def _record(self, manifest: Manifest, old: VectorIndexStatus, new: VectorIndexStatus) -> None:
+        for kind, bad in (
+            (ConditionType.READY, ConditionStatus.FALSE),
+            (ConditionType.STALLED, ConditionStatus.TRUE),
+            (ConditionType.MAINTENANCE_NEEDED, ConditionStatus.TRUE),
+        ):
+            before, after = old.condition(kind), new.condition(kind)
+            if after is None or (before is not None and before.status == after.status):
+                continue
+            if before is None and after.status is not bad:
+                continue  # the first status of a new object is no event, unless something is wrong
+            transition = f"{kind} {after.last_transition_time.isoformat()}"
+            try:
+                await self._ports.cluster.record(
+                    manifest,
+                    after.reason,
+                    after.message or f"{kind} is {after.status}",
+                    warning=after.status is bad,
+                    transition=transition,
+                )
+            except ClusterError as error:
+                logger.warning("no Event for %s %s: %s", KIND, new.condition(kind), error)
+
+
+def read_rollout(stateful_set: Manifest | None) -> Rollout:
+    """What the StatefulSet says of its pods."""
+    if stateful_set is None:
+        return Rollout()
+    spec, status = stateful_set["spec"], stateful_set.get("status", {})
+    seen = status.get("observedGeneration") == stateful_set["metadata"].get("generation")
+    wanted = spec.get("replicas", 1)
+    rolling = seen and status.get("currentRevision") != status.get("updateRevision")
+    return Rollout(pending=not seen or status.get("replicas", 0) != wanted, rolling=rolling)

@@ -1,0 +1,53 @@
+"""What the loop needs of the world: Kubernetes, the sidecars, and a clock. Tests put a simulated world behind them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from vectorindex.wire.operations import OperationBody, OperationList, OperationStatus
+from vectorindex.wire.state import Configuration, IndexState
+
+Manifest = dict[str, Any]
+
+
+class ClusterPort(Protocol):
+    """Kubernetes; see :class:`vectorindex.cluster.cluster.Cluster`. Every method raises ClusterError."""
+
+    async def get(self, kind: str, namespace: str, name: str) -> Manifest | None: ...
+
+    def objects(self, kind: str, namespace: str | None, labels: str = "") -> AsyncIterator[Manifest]: ...
+
+    async def pods(self, namespace: str, labels: str) -> list[Manifest]: ...
+
+    async def apply(self, manifest: Manifest) -> Manifest: ...
+
+    async def apply_status(self, manifest: Manifest, status: Manifest) -> None: ...
+
+    async def record(self, manifest: Manifest, reason: str, note: str, *, warning: bool, transition: str) -> None: ...
+
+
+class SidecarPort(Protocol):
+    """The sidecars; see :class:`vectorindex.dataplane.operations.Sidecars`. Every method raises SidecarError."""
+
+    async def state(self, address: str, index: str) -> IndexState: ...
+
+    async def configure(self, address: str, index: str, configuration: Configuration) -> None: ...
+
+    async def start(self, address: str, index: str, operation: str, body: OperationBody) -> OperationStatus: ...
+
+    async def operation(self, address: str, index: str, operation: str) -> OperationStatus: ...
+
+    async def cancel(self, address: str, index: str, operation: str) -> OperationStatus: ...
+
+    async def operations(self, address: str, index: str) -> OperationList: ...
+
+
+@dataclass(frozen=True)
+class Ports:
+    cluster: ClusterPort
+    sidecars: SidecarPort
+    now: Callable[[], datetime]
+    """The time in whole seconds of UTC, as the API keeps times."""

@@ -1,0 +1,53 @@
+"""From a key to the reconcile of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vectorindex.cluster.errors import ClusterError, RejectedError
+from vectorindex.reconcile.index import IndexReconciler
+from vectorindex.reconcile.keys import Key, Work
+from vectorindex.reconcile.ports import Ports
+from vectorindex.reconcile.runs import DeleteReconciler, GoneError, RebuildReconciler
+from vectorindex.reconcile.sweep import Sweeper
+from vectorindex.reconcile.watchlist import Watchlist
+
+
+class Reconciler:
+    """Reconciles any key; ``enter`` is for keys that follow from it."""
+
+    def __init__(self, ports: Ports, watchlist: Watchlist, default_image: str, enter: Callable[[Key], None]) -> None:
+        self._watchlist = watchlist
+        self._enter = enter
+        self._indexes = IndexReconciler(ports, watchlist, default_image)
+        self._deletes = DeleteReconciler(ports)
+        self._rebuilds = RebuildReconciler(ports)
+        self._sweeper = Sweeper(ports)
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Returns the seconds until the next reconcile, None: when something happens. Raises ClusterError."""
+        try:
+            match key.work:
+                case Work.INDEX:
+                    return await self._indexes.reconcile(key)
+                case Work.DELETE:
+                    return await self._deletes.reconcile(key)
+                case Work.REBUILD:
+                    return await self._rebuilds.reconcile(key)
+                case Work.SWEEP:
+                    return await self._sweeper.reconcile(key)
+        except GoneError as gone:
+            return self._clean_up(key, gone)
+
+    def _clean_up(self, key: Key, gone: GoneError) -> float | None:
+        """What the object has started since its deletion was seen is swept. It may have been created again."""
+        seen = self._watchlist.forget(key)
+        index = gone.index or (seen.index if seen is not None else None)
+        if index is not None:
+            self._enter(Key(Work.SWEEP, key.namespace, index))
+        return None if gone.index is None else 0.0
+
+
+def is_temporary(error: Exception) -> bool:
+    """Errors of the world around us, which pass. What the API server rejects, the operator should not have sent."""
+    return isinstance(error, ClusterError) and not isinstance(error, RejectedError)

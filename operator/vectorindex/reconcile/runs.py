@@ -1,0 +1,205 @@
+"""One reconcile of a run: an IndexDelete or an IndexRebuild.
+
+Both kinds take the same steps; what differs is what they gather, and their decisions, which are in ``domain``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Generic, TypeVar
+from weakref import WeakValueDictionary
+
+from vectorindex.api import IndexDelete, IndexRebuild, VectorIndex
+from vectorindex.api.common import ConditionStatus, RunStatus
+from vectorindex.api.reasons import ConditionType
+from vectorindex.cluster.errors import ClusterError, ConflictError, NotFoundError
+from vectorindex.dataplane import errors as dataplane
+from vectorindex.domain import delete, rebuild
+from vectorindex.domain.ids import read_ids
+from vectorindex.domain.members import Member, NoAnswer
+from vectorindex.domain.run import Call, Decision, Refused, Replies, Reply, Run, RunSummary, Verb, Work, settled_fields
+from vectorindex.domain.run import updated as with_changes
+from vectorindex.domain.verdicts import Verdict
+from vectorindex.reconcile.gathering import gather_index, gather_members, last_write
+from vectorindex.reconcile.keys import Key
+from vectorindex.reconcile.ports import Manifest, Ports
+
+logger = logging.getLogger(__name__)
+
+Snapshot = TypeVar("Snapshot", delete.DeleteSnapshot, rebuild.RebuildSnapshot)
+
+
+class GoneError(Exception):
+    """The object that was being reconciled is gone, or another one has its name. ``index``: what it was for."""
+
+    def __init__(self, index: str | None) -> None:
+        super().__init__("the object is gone")
+        self.index = index
+
+
+class RunReconciler(ABC, Generic[Snapshot]):
+    """The steps that all kinds of runs take."""
+
+    model: ClassVar[type[IndexDelete] | type[IndexRebuild]]
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Returns the seconds until the next look, None at the end.
+
+        Raises:
+            GoneError: the object is gone; its operations are to be cancelled.
+            ClusterError: to be tried again.
+        """
+        manifest = await self._ports.cluster.get(self.model.definition.kind, key.namespace, key.name)
+        if manifest is None:
+            raise GoneError(None)
+        run = self.model.read(manifest)
+        if run.status.finished:
+            await self._write(manifest, run, with_changes(run.status, **settled_fields(run)))
+            return None
+        return await self._step(manifest, run)
+
+    async def _step(self, manifest: Manifest, run: Run) -> float | None:
+        snapshot = await self._gather(manifest, run)
+        decision = self._decide(snapshot)
+        calls = decision.calls if isinstance(decision, Work) else ()
+        replies = await execute(self._ports, run.spec.index_ref.name, calls)
+        summary = self._summarize(snapshot, decision, replies)
+        await self._write(manifest, run, summary.status)
+        return summary.again
+
+    async def _write(self, manifest: Manifest, run: Run, status: RunStatus) -> None:
+        if status == run.status:
+            return
+        try:
+            await self._ports.cluster.apply_status(manifest, status.to_dict())
+        except (NotFoundError, ConflictError) as error:
+            raise GoneError(run.spec.index_ref.name) from error
+        await self._record(manifest, run.status, status)
+
+    async def _record(self, manifest: Manifest, old: RunStatus, new: RunStatus) -> None:
+        """One Event for each reason, however often a run comes back to it."""
+        before, after = old.condition(ConditionType.SUCCEEDED), new.condition(ConditionType.SUCCEEDED)
+        if after is None or (before is not None and before.reason == after.reason):
+            return
+        warning = after.status is ConditionStatus.FALSE
+        try:
+            await self._ports.cluster.record(manifest, after.reason, after.message, warning=warning, transition="")
+        except ClusterError as error:
+            logger.warning("no Event for %s %s: %s", manifest["kind"], manifest["metadata"]["name"], error)
+
+    async def _frame(self, manifest: Manifest, run: Run) -> dict[str, Any]:
+        """What the snapshots of all kinds hold."""
+        namespace = run.metadata.namespace
+        index = await gather_index(self._ports, namespace, run.spec.index_ref.name)
+        return {
+            "now": self._ports.now(),
+            "run": run,
+            "index": index,
+            "members": await self._members(run, index),
+            "last_write": last_write(manifest),
+        }
+
+    async def _members(self, run: Run, index: VectorIndex | None) -> tuple[Member, ...]:
+        """No pod is asked for a run of another index of the same name: that run only ends."""
+        seen = run.status.index_uid
+        if index is None or seen not in (None, index.metadata.uid):
+            return ()
+        return await gather_members(self._ports, index)
+
+    @abstractmethod
+    async def _gather(self, manifest: Manifest, run: Run) -> Snapshot: ...
+
+    @abstractmethod
+    def _decide(self, snapshot: Snapshot) -> Decision: ...
+
+    @abstractmethod
+    def _summarize(self, snapshot: Snapshot, decision: Decision, replies: Replies) -> RunSummary[Any]: ...
+
+
+class DeleteReconciler(RunReconciler[delete.DeleteSnapshot]):
+    model = IndexDelete
+
+    async def _gather(self, manifest: Manifest, run: Run) -> delete.DeleteSnapshot:
+        assert isinstance(run, IndexDelete)
+        config_map = None
+        if run.spec.external_ids_from is not None:
+            reference = run.spec.external_ids_from.config_map_key_ref
+            config_map = await self._ports.cluster.get("ConfigMap", run.metadata.namespace, reference.name)
+        ids = read_ids(run, config_map)
+        request = ids if isinstance(ids, Verdict) else delete.build_request(run, ids)
+        return delete.DeleteSnapshot(**await self._frame(manifest, run), request=request)
+
+    def _decide(self, snapshot: delete.DeleteSnapshot) -> Decision:
+        return delete.decide(snapshot)
+
+    def _summarize(self, snapshot: delete.DeleteSnapshot, decision: Decision, replies: Replies) -> RunSummary[Any]:
+        return delete.summarize(snapshot, decision, replies)
+
+
+class RebuildReconciler(RunReconciler[rebuild.RebuildSnapshot]):
+    model = IndexRebuild
+
+    def __init__(self, ports: Ports) -> None:
+        super().__init__(ports)
+        self._starting: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+
+    async def _step(self, manifest: Manifest, run: Run) -> float | None:
+        if run.status.start_time is not None:
+            return await super()._step(manifest, run)
+        # Two runs that look at the line at the same time could both find themselves first.
+        lock = self._starting.setdefault((run.metadata.namespace, run.spec.index_ref.name), asyncio.Lock())
+        async with lock:
+            return await super()._step(manifest, run)
+
+    async def _gather(self, manifest: Manifest, run: Run) -> rebuild.RebuildSnapshot:
+        assert isinstance(run, IndexRebuild)
+        frame = await self._frame(manifest, run)
+        return rebuild.RebuildSnapshot(**frame, ahead=await self._ahead(run))
+
+    async def _ahead(self, run: IndexRebuild) -> str | None:
+        if run.status.start_time is not None:
+            return None
+        line = [
+            IndexRebuild.read(manifest)
+            async for manifest in self._ports.cluster.objects(self.model.definition.kind, run.metadata.namespace)
+            if manifest["spec"]["indexRef"]["name"] == run.spec.index_ref.name
+        ]
+        first = rebuild.first_in_line(line)
+        return None if first is None or first.metadata.uid == run.metadata.uid else first.metadata.name
+
+    def _decide(self, snapshot: rebuild.RebuildSnapshot) -> Decision:
+        return rebuild.decide(snapshot)
+
+    def _summarize(self, snapshot: rebuild.RebuildSnapshot, decision: Decision, replies: Replies) -> RunSummary[Any]:
+        return rebuild.summarize(snapshot, decision, replies)
+
+
+async def execute(ports: Ports, index: str, calls: tuple[Call, ...]) -> Replies:
+    """Make the calls, all at once; failures are values."""
+    replies = await asyncio.gather(*(_call(ports, index, call) for call in calls))
+    return {call.pod: reply for call, reply in zip(calls, replies, strict=True)}
+
+
+async def _call(ports: Ports, index: str, call: Call) -> Reply:
+    sidecars = ports.sidecars
+    try:
+        if call.verb is Verb.CANCEL:
+            return await sidecars.cancel(call.address, index, call.operation)
+        assert call.body is not None
+        if call.verb is Verb.LOOK:
+            try:
+                return await sidecars.operation(call.address, index, call.operation)
+            except dataplane.NotFoundError:
+                pass  # a new volume, or the start never arrived
+        return await sidecars.start(call.address, index, call.operation, call.body)
+    except dataplane.OtherRequestError as error:
+        return Refused(str(error), other=True)
+    except dataplane.RefusedError as error:
+        return Refused(str(error))
+    except dataplane.SidecarError as error:
+        return NoAnswer(str(error))

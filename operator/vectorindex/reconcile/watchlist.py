@@ -1,0 +1,66 @@
+"""What events have shown of the runs: which are under way on which index, and when one last ended.
+
+It is filled by events, and again by each resync, so it may be behind and may be empty. It decides only what is
+looked at sooner, never what is done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from vectorindex.reconcile.keys import Key
+
+IndexName = tuple[str, str]
+"""Namespace and name of a VectorIndex."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is kept of an object: which one it is, and for a run its index and its end."""
+
+    uid: str
+    generation: int
+    index: str = ""
+    ended: datetime | None = None
+
+
+class Watchlist:
+    def __init__(self) -> None:
+        self._objects: dict[Key, Seen] = {}
+        self._under_way: dict[IndexName, set[Key]] = {}
+        self._last_end: dict[IndexName, datetime] = {}
+
+    def note(self, key: Key, seen: Seen) -> Seen | None:
+        """Keep what was seen of an object, and return what was kept before."""
+        before = self._objects.get(key)
+        self._objects[key] = seen
+        if seen.index:
+            index = (key.namespace, seen.index)
+            if seen.ended is None:
+                self._under_way.setdefault(index, set()).add(key)
+            else:
+                self._drop(index, key)
+                self._last_end[index] = max(seen.ended, self._last_end.get(index, seen.ended))
+        return before
+
+    def forget(self, key: Key) -> Seen | None:
+        """The object is gone; what was kept of it is returned."""
+        seen = self._objects.pop(key, None)
+        if seen is not None:
+            self._drop((key.namespace, seen.index), key)
+        return seen
+
+    def under_way(self, namespace: str, index: str) -> tuple[Key, ...]:
+        """The runs on an index that have not ended."""
+        return tuple(sorted(self._under_way.get((namespace, index), ())))
+
+    def last_end(self, namespace: str, index: str) -> datetime | None:
+        """When a run on the index last ended."""
+        return self._last_end.get((namespace, index))
+
+    def _drop(self, index: IndexName, key: Key) -> None:
+        keys = self._under_way.get(index, set())
+        keys.discard(key)
+        if not keys:
+            self._under_way.pop(index, None)
