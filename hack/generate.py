@@ -1,6 +1,7 @@
 """`make generate`: writes what is made from other files, and `--check` says what differs.
 
-    operator/vectorindex/api ──► charts/vectorindex-operator/files/crds ──► manifests/{crds,rbac,operator}
+    operator/vectorindex/api ─┬► charts/vectorindex-operator/files/crds ──► manifests/{crds,rbac,operator}
+                              └► docs/reference
 
 Invariant: what is generated is a function of the sources and of Helm's version alone, so that a difference is always
 a forgotten `make generate`.
@@ -16,12 +17,11 @@ from pathlib import Path
 
 from devcluster import build
 from devcluster.errors import DevClusterError
-from vectorindex.api import KINDS
-from vectorindex.api.crd import DIRECTORY as CRDS
-from vectorindex.api.crd import render
+from vectorindex.api import KINDS, crd, reference
 
 ROOT = Path(__file__).resolve().parent.parent
 CHART = Path("charts/vectorindex-operator")
+CRDS = crd.DIRECTORY
 MANIFESTS = Path("manifests")
 RELEASE = "vectorindex-operator"
 NAMESPACE = "vectorindex-system"
@@ -33,14 +33,14 @@ _SOURCE = re.compile(rf"# Source: {CHART.name}/templates/(\S+)\n(.*)", re.DOTALL
 
 def generated(helm: Path) -> dict[Path, str]:
     """What the generated files should hold, by their paths from the root of the repository."""
-    crds = {CRDS / f"{model.definition.plural}.yaml": render(model) for model in KINDS}
-    return crds | _manifests(helm, crds)
+    crds = {CRDS / f"{model.definition.plural}.yaml": crd.render(model) for model in KINDS}
+    return crds | {reference.PATH: reference.render()} | _manifests(helm, crds)
 
 
 def differing(files: dict[Path, str]) -> list[Path]:
     """Those that are missing, outdated, or there although nothing makes them any more."""
     there = {path.relative_to(ROOT) for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()}
-    return sorted(path for path in there | files.keys() if path not in there or _read(path) != files.get(path))
+    return sorted(path for path in there | files.keys() if _read(path) != files.get(path))
 
 
 def write(files: dict[Path, str]) -> list[Path]:
@@ -86,8 +86,9 @@ def _manifests(helm: Path, crds: dict[Path, str]) -> dict[Path, str]:
     return files
 
 
-def _read(path: Path) -> str:
-    return (ROOT / path).read_text(encoding="utf-8")
+def _read(path: Path) -> str | None:
+    """The text of a file, None where there is none."""
+    return (ROOT / path).read_text(encoding="utf-8") if (ROOT / path).is_file() else None
 
 
 def main() -> int:

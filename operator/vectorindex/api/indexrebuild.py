@@ -9,6 +9,7 @@ from pydantic import Field
 from vectorindex.api.common import (
     AGE,
     LIST_MAP_BY_NAME,
+    MAX_INTEGER,
     MAX_PODS,
     ApiModel,
     ApiObject,
@@ -74,7 +75,7 @@ class RebuildFigures(ApiModel):
     )
 
 
-class RebuildPodResult(PodResult, RebuildFigures):
+class RebuildPodResult(RebuildFigures, PodResult):
     """What the rebuild did on one pod."""
 
     attempt: Count | None = Field(default=None, description="Which attempt this is, from 1.")
@@ -84,14 +85,14 @@ class RebuildPodResult(PodResult, RebuildFigures):
     )
 
 
-class IndexRebuildStatus(RunStatus, RebuildFigures):
+class IndexRebuildStatus(RebuildFigures, RunStatus):
     """Over pods, items are the most of any pod, bytes the sum, the duration the longest, recall the lowest."""
 
     bytes_reclaimed: int | None = Field(
         default=None,
         description="bytesBefore less bytesAfter; negative when the index has grown.",
-        ge=-(2**53),
-        le=2**53,
+        ge=-MAX_INTEGER,
+        le=MAX_INTEGER,
     )
     pods: tuple[RebuildPodResult, ...] = Field(
         default=(),

@@ -9,6 +9,8 @@ from vectorindex.api.documented import DocumentedEnum
 
 
 class ConditionType(DocumentedEnum):
+    """What a condition is about."""
+
     READY = "Ready", "The object is in the state that its spec asks for."
     RECONCILING = "Reconciling", "The operator is at work on the object, or waits for something that comes by itself."
     STALLED = "Stalled", "Nothing goes on until somebody acts; the message says how."
@@ -17,12 +19,13 @@ class ConditionType(DocumentedEnum):
 
 
 class Reason(DocumentedEnum):
+    """Why a condition has its status."""
+
     # VectorIndex
     ALL_PODS_READY = "AllPodsReady", "Every pod is ready and holds this index."
     PODS_NOT_READY = "PodsNotReady", "At least one pod is missing, not ready, or does not answer; the message names it."
     PROGRESSING = "Progressing", "The objects of the index are being created or scaled, and its pods are starting."
     ROLLOUT_IN_PROGRESS = "RolloutInProgress", "A new pod template is being rolled out, one pod after the other."
-    ROLLOUT_PENDING = "RolloutPending", "A new pod template waits until the rebuild that runs on the index has ended."
     UP_TO_DATE = "UpToDate", "The objects of the index are as its spec asks for; nothing is under way."
     NOT_STALLED = "NotStalled", "Nothing that somebody would have to repair stands in the way."
     IDENTITY_MISMATCH = (

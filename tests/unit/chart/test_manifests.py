@@ -31,6 +31,7 @@ def test_generate_writes_what_differs_removes_what_is_left_over_and_then_finds_n
 ) -> None:
     for folder in generate.FOLDERS:
         shutil.copytree(ROOT / folder, tmp_path / folder)
+    shutil.copytree(ROOT / "docs/reference", tmp_path / "docs/reference")
     monkeypatch.setattr(generate, "ROOT", tmp_path)
     changed = Path("manifests/rbac/operator.yaml")
     missing = Path("manifests/operator/deployment.yaml")
