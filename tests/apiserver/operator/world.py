@@ -1,0 +1,335 @@
+"""A namespace in which the operator runs as a process, and its pods as sidecar processes on loopback addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devcluster.api import Api, ApiError
+from devcluster.fake_node import FakeNode
+from vectorindex.api.common import API_VERSION
+from vectorindex.dataplane.items import Replicas, SidecarIndex
+from vectorindex.dataplane.operations import PORT, Sidecars
+from vectorindex.dataplane.transport import Transport, base_url
+from vectorindex.wire.operations import OperationStatus
+from vectorindex.wire.state import IndexState
+
+DEADLINE = 60.0
+DIMENSIONS = 16
+IMAGE = "vectorindex:test"
+
+Object = dict[str, Any]
+
+
+class Sidecar:
+    """One pod's process; it keeps its address and its volume over restarts."""
+
+    def __init__(self, folder: Path, pod: str, address: str) -> None:
+        self.address = address
+        self._folder, self._pod = folder, pod
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, identity: str) -> None:
+        """Start it, and return when it is ready."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / "identity.json").write_text(identity)
+        self.restart()
+
+    def restart(self) -> None:
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "vectorindex.sidecar", "--data-dir", self._folder / "data"),
+                    *("--host", self.address, "--port", str(PORT), "--identity", self._folder / "identity.json"),
+                ],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "POD_NAME": self._pod},
+            )
+        eventually(self._is_ready, f"{self._pod} is ready", lambda: (self._folder / "log").read_text()[-2000:])
+
+    def kill(self) -> None:
+        """SIGKILL, as if the node lost power over it."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL if that does not end it."""
+        assert self._process is not None
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def _is_ready(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, f"{self._pod} ended with {self._process.returncode}"
+        return http_status(f"{base_url(self.address, PORT)}/readyz") == 200
+
+
+class Operator:
+    """The operator's process."""
+
+    def __init__(self, kubeconfig: Path, namespace: str, log: Path) -> None:
+        self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+        self._namespace, self._log = namespace, log
+        self._process: subprocess.Popen[bytes] | None = None
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port: int = free.getsockname()[1]
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "vectorindex.cli.operator", "--namespace", self._namespace),
+                    *("--default-image", IMAGE, "--health-host", "127.0.0.1", "--health-port", str(self._port)),
+                ],
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+            )
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def healthz(self) -> int | None:
+        """The HTTP status of its liveness endpoint."""
+        return http_status(f"http://127.0.0.1:{self._port}/healthz")
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(20)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+
+class World:
+    """A context manager: everything that it started is ended at its end."""
+
+    def __init__(self, api: Api, kubeconfig: Path, operator_kubeconfig: Path, namespace: str, folder: Path) -> None:
+        self.api, self.namespace = api, namespace
+        self.operator = Operator(operator_kubeconfig, namespace, folder / "operator.log")
+        self._folder = folder
+        self._sidecars: dict[str, Sidecar] = {}
+        self._lock = threading.Lock()
+        self._network = f"127.{os.getpid() % 200 + 20}.{id(self) // 16 % 250}"
+        self.node = FakeNode(kubeconfig, self._bring_up, self._tear_down, namespace=namespace, ready=True)
+
+    def __enter__(self) -> World:
+        self.node.start()
+        self.operator.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.node.stop)
+            if self.operator.running:
+                code = self.operator.stop()
+                assert error is not None or code == 0, self.operator.log
+        if error is None:
+            self.node.check()
+            assert "Traceback" not in self.operator.log, self.operator.log
+
+    # Kubernetes
+
+    def path(self, plural: str, name: str = "") -> str:
+        return f"/apis/{API_VERSION}/namespaces/{self.namespace}/{plural}" + (f"/{name}" if name else "")
+
+    def create(self, kind: str, name: str, spec: Object) -> Object:
+        body = {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
+        return self.api.create(self.path(PLURALS[kind]), body)
+
+    def get(self, kind: str, name: str) -> Object:
+        return self.api.get(self.path(PLURALS[kind], name))
+
+    def delete(self, kind: str, name: str) -> None:
+        self.api.delete(self.path(PLURALS[kind], name))
+
+    def patch(self, kind: str, name: str, spec: Object) -> None:
+        self.api.patch(self.path(PLURALS[kind], name), {"spec": spec})
+
+    def config_map(self, name: str, data: dict[str, str]) -> None:
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+        self.api.apply(f"/api/v1/namespaces/{self.namespace}/configmaps/{name}", body)
+
+    def events(self) -> list[Object]:
+        items: list[Object] = self.api.get(f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events")["items"]
+        return [event for event in items if event.get("reportingController") == "vectorindex.io/operator"]
+
+    def wait(self, kind: str, name: str, holds: Callable[[Object], bool], what: str) -> Object:
+        """The object's status, as soon as it is as wanted."""
+        status: Object = {}
+
+        def look() -> bool:
+            nonlocal status
+            status = self.get(kind, name)["status"]
+            return holds(status)
+
+        eventually(look, f"{kind} {name}: {what}", lambda: f"{status}\n{self.operator.log[-3000:]}")
+        return status
+
+    def finished(self, kind: str, name: str) -> Object:
+        return self.wait(kind, name, lambda status: "completionTime" in status, "the run has ended")
+
+    def reason(self, kind: str, name: str, reason: str, condition: str = "Succeeded") -> Object:
+        """Wait until a condition has a reason; returns the condition."""
+        status = self.wait(
+            kind, name, lambda now: conditions(now).get(condition, {}).get("reason") == reason, f"{condition}: {reason}"
+        )
+        return conditions(status)[condition]
+
+    # Pods
+
+    def index(self, name: str, replicas: int = 3, **spec: Any) -> None:
+        """Create an index, and wait until it is Ready."""
+        managed = {"replicas": replicas, "storage": {"size": "1Gi"}}
+        self.create("VectorIndex", name, {"dimensions": DIMENSIONS, "metric": "L2", "managed": managed, **spec})
+        self.reason("VectorIndex", name, "AllPodsReady", "Ready")
+
+    def sidecar(self, pod: str) -> Sidecar:
+        return self._sidecars[pod]
+
+    def take_down(self, pod: str) -> None:
+        """The pod's process is killed, and the kubelet notices."""
+        self._sidecars[pod].kill()
+        self.node.set_ready(self.namespace, pod, False)
+
+    def bring_back(self, pod: str) -> None:
+        """The kubelet starts the container again."""
+        self._sidecars[pod].restart()
+        self.node.set_ready(self.namespace, pod, True, restarts=1)
+
+    def load(self, index: str, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        """Write the items to every pod."""
+
+        async def write(transport: Transport) -> None:
+            await Replicas(self._replicas(transport, index)).load(ids, vectors)
+
+        self._call(write)
+
+    def load_into(self, pod: str, index: str, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        """Write the items to one pod only."""
+        url = base_url(self._sidecars[pod].address, PORT)
+        self._call(lambda transport: SidecarIndex(transport, url, index).load(ids, vectors))
+
+    def search(self, index: str, query: NDArray[np.float32], k: int = 10) -> list[list[str]]:
+        """What each pod finds for one query."""
+
+        async def ask(transport: Transport) -> list[list[str]]:
+            return [(await each.search(query[None, :], k))[0] for each in self._replicas(transport, index)]
+
+        return self._call(ask)
+
+    def states(self, index: str) -> list[IndexState]:
+        async def ask(transport: Transport) -> list[IndexState]:
+            sidecars = Sidecars(transport)
+            return [await sidecars.state(each.address, index) for each in self._of(index)]
+
+        return self._call(ask)
+
+    def operations(self, index: str, pod: str) -> dict[str, OperationStatus]:
+        async def ask(transport: Transport) -> dict[str, OperationStatus]:
+            listed = await Sidecars(transport).operations(self._sidecars[pod].address, index)
+            return {operation.id: operation for operation in listed.operations}
+
+        return self._call(ask)
+
+    def _of(self, index: str) -> list[Sidecar]:
+        return [self._sidecars[pod] for pod in sorted(self._sidecars) if pod.rpartition("-")[0] == index]
+
+    def _replicas(self, transport: Transport, index: str) -> list[SidecarIndex]:
+        return [SidecarIndex(transport, base_url(each.address, PORT), index) for each in self._of(index)]
+
+    def _call(self, work: Callable[[Transport], Any]) -> Any:
+        async def run() -> Any:
+            async with Transport() as transport:
+                return await work(transport)
+
+        return asyncio.run(run())
+
+    def _bring_up(self, pod: Object) -> str:
+        name = pod["metadata"]["name"]
+        index = pod["metadata"]["labels"]["vectorindex.io/index"]
+        identity = self.api.get(f"/api/v1/namespaces/{self.namespace}/configmaps/{index}-identity")
+        with self._lock:
+            if name not in self._sidecars:
+                address = f"{self._network}.{len(self._sidecars) + 1}"
+                self._sidecars[name] = Sidecar(self._folder / name, name, address)
+            sidecar = self._sidecars[name]
+        sidecar.start(identity["data"]["identity.json"])
+        return sidecar.address
+
+    def _tear_down(self, pod: Object) -> None:
+        self._sidecars[pod["metadata"]["name"]].stop()
+
+
+PLURALS = {"VectorIndex": "vectorindexes", "IndexDelete": "indexdeletes", "IndexRebuild": "indexrebuilds"}
+
+
+def conditions(status: Object) -> dict[str, Object]:
+    """The conditions by type."""
+    return {condition["type"]: condition for condition in status.get("conditions", [])}
+
+
+def random_items(count: int, seed: int = 0) -> tuple[list[str], NDArray[np.float32]]:
+    """IDs ``item-0`` … and their vectors."""
+    vectors = np.random.default_rng(seed).standard_normal((count, DIMENSIONS)).astype(np.float32)
+    return [f"item-{number}" for number in range(count)], vectors
+
+
+def http_status(url: str) -> int | None:
+    """The status of a GET, None when nobody answers."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+    except OSError:
+        return None
+
+
+def eventually(holds: Callable[[], bool], what: str, context: Callable[[], str] = str) -> None:
+    """Wait until it holds, or fail and say what was there instead."""
+    deadline = time.monotonic() + DEADLINE
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {DEADLINE:.0f} s: {what}\n{context()}"
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def new_namespace(api: Api, name: str) -> Iterator[str]:
+    api.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    try:
+        yield name
+    finally:
+        with contextlib.suppress(ApiError):
+            api.delete(f"/api/v1/namespaces/{name}")
