@@ -6,22 +6,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from vectorindex.api.common import (
-    AGE,
-    LIST_ATOMIC,
-    LIST_MAP_BY_NAME,
-    MAX_PODS,
-    ApiModel,
-    ApiObject,
-    Column,
-    Count,
-    Kind,
-    PodResult,
-    Rule,
-    RunSpec,
-    RunStatus,
-    condition_path,
-)
+from vectorindex.api.common import AGE, MAX_PODS, ApiObject, Column, Kind, PodResult, RunSpec, RunStatus, condition_path
+from vectorindex.api.model import LIST_ATOMIC, LIST_MAP_BY_NAME, ApiModel, Count, Rule
 from vectorindex.api.reasons import ConditionType
 
 MAX_INLINE_IDS = 1_000

@@ -8,23 +8,18 @@ from pydantic import Field
 
 from vectorindex.api.common import (
     AGE,
-    LIST_MAP_BY_NAME,
-    MAX_INTEGER,
     MAX_PODS,
-    ApiModel,
     ApiObject,
     Column,
-    Count,
     Kind,
     Parameters,
     ParametersInForce,
-    Percent,
     PodResult,
-    Recall,
     RunSpec,
     RunStatus,
     condition_path,
 )
+from vectorindex.api.model import LIST_MAP_BY_NAME, MAX_INTEGER, ApiModel, Count, Percent, Recall
 from vectorindex.api.reasons import ConditionType
 
 

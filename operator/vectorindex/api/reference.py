@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vectorindex.api import KINDS, ApiObject
-from vectorindex.api.common import API_VERSION, MAX_INTEGER
+from vectorindex.api.common import API_VERSION
 from vectorindex.api.crd import CATEGORY, build_schema
 from vectorindex.api.documented import DocumentedEnum
+from vectorindex.api.model import MAX_INTEGER
 from vectorindex.api.reasons import ConditionType, Reason
 from vectorindex.api.schema import Schema
 

@@ -10,23 +10,25 @@ from pydantic import Field
 from vectorindex.api.common import (
     AGE,
     INDEX_NAME_PATTERN,
-    LIST_MAP_BY_NAME,
     MAX_INDEX_NAME,
     MAX_PODS,
-    ApiModel,
     ApiObject,
     Column,
-    Count,
-    Identifier,
     Kind,
     Parameters,
     ParametersInForce,
+    Status,
+    condition_path,
+)
+from vectorindex.api.model import (
+    LIST_MAP_BY_NAME,
+    ApiModel,
+    Count,
+    Identifier,
     PodMessage,
     PodName,
     Quantity,
     Rule,
-    Status,
-    condition_path,
     unchanged,
 )
 from vectorindex.api.reasons import ConditionType

@@ -13,7 +13,8 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 from vectorindex.api import IndexDelete, IndexRebuild, VectorIndex
-from vectorindex.api.common import ApiModel, ConditionStatus, RunStatus
+from vectorindex.api.common import ConditionStatus, RunStatus
+from vectorindex.api.model import ApiModel
 from vectorindex.api.reasons import ConditionType, Reason
 from vectorindex.domain.conditions import FALSE, TRUE, UNKNOWN, build_conditions, run_facts
 from vectorindex.domain.members import Member, NoAnswer

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from vectorindex.api import KINDS, ApiObject, IndexDelete, IndexRebuild
-from vectorindex.api.common import RunSpec, field_name
+from vectorindex.api.common import RunSpec
 from vectorindex.api.crd import DIRECTORY, build_crd, build_schema, render, write
+from vectorindex.api.model import field_name
 
 ROOT = Path(__file__).parents[3]
 

@@ -9,8 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from vectorindex.api import IndexDelete, IndexRebuild, VectorIndex, names
-from vectorindex.api.common import MAX_MESSAGE, MAX_POD_MESSAGE, Condition, ConditionStatus, field_name
+from vectorindex.api.common import Condition, ConditionStatus
 from vectorindex.api.documented import DocumentedEnum
+from vectorindex.api.model import MAX_MESSAGE, MAX_POD_MESSAGE, field_name
 from vectorindex.api.reasons import ConditionType, Reason
 from vectorindex.api.vectorindex import PodStatus, VectorIndexStatus
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
-from vectorindex.api.common import LIST_ATOMIC, ApiModel, Quantity, Rule
+from vectorindex.api.model import LIST_ATOMIC, ApiModel, Quantity, Rule
 from vectorindex.api.schema import SchemaError, structural_schema
 
 
