@@ -1,8 +1,8 @@
 # The one image of operator and sidecar: an interpreter, the locked dependencies, our wheel; no compiler, no pip, no shell
 # script. It is built without network, from wheels that lie in build/wheels:
 #
-#   HNSWLIB_NO_NATIVE=1 CFLAGS=-march=x86-64-v3 LDFLAGS=-Wl,--as-needed \
-#     pip wheel --no-cache-dir --no-deps --require-hashes -r requirements.lock -w build/wheels/dependencies
+#   export HNSWLIB_NO_NATIVE=1 CFLAGS=-march=x86-64-v3 CXXFLAGS=-march=x86-64-v3 LDFLAGS=-Wl,--as-needed
+#   pip wheel --no-cache-dir --no-deps --require-hashes -r requirements.lock -w build/wheels/dependencies
 #   pip wheel --no-deps . -w build/wheels/project
 #   docker build -t vectorindex-operator:dev .
 #
