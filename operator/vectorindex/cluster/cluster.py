@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
-from vectorindex.cluster.client import APPLY, ApiServer, Manifest
+from vectorindex.cluster.client import ApiServer, Manifest
 from vectorindex.cluster.errors import ConflictError, NotFoundError
 from vectorindex.cluster.resources import EVENTS, PODS, Resource, resource_of
 
@@ -107,5 +107,4 @@ class Cluster:
         return any(served["name"] == resource.plural for served in found["resources"])
 
     async def _apply(self, path: str, body: Manifest) -> Manifest:
-        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
-        return await self._server.request("PATCH", path, query=query, body=body, content_type=APPLY)
+        return await self._server.apply(path, body, FIELD_MANAGER)
