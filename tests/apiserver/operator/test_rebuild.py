@@ -1,0 +1,112 @@
+"""IndexRebuild on three pods with real sidecars: results, its turn, and faults in the middle."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.apiserver.operator.world import Object, World, conditions, eventually, random_items
+
+INDEX = "graph"
+IDS, VECTORS = random_items(4_000)
+SLOW = {"m": 48, "efConstruction": 2_000}
+"""Parameters with which a build takes long enough to be disturbed."""
+
+
+@pytest.fixture(scope="module")
+def index(world: World) -> World:
+    world.index(INDEX, maintenance={"minItems": 100})
+    world.load(INDEX, IDS, VECTORS)
+    return world
+
+
+def rebuild(world: World, name: str, **spec: object) -> None:
+    world.create("IndexRebuild", name, {"indexRef": {"name": INDEX}, **spec})
+
+
+def in_the_middle(status: Object, pod: str) -> bool:
+    """Is the pod at work, and neither at the beginning nor near the end?"""
+    row = next((row for row in status.get("pods", []) if row["name"] == pod), {})
+    return row.get("state") == "Running" and 0 < row.get("progressPercent", 0) < 90
+
+
+def test_parameters_that_contradict_the_index_are_refused(world: World) -> None:
+    world.index("fixed", replicas=1, hnsw={"m": 8})
+    world.create("IndexRebuild", "contradicts", {"indexRef": {"name": "fixed"}, "params": {"m": 12}})
+    stated = conditions(world.finished("IndexRebuild", "contradicts"))["Succeeded"]
+    assert stated["reason"] == "InvalidRequest"
+    assert "change VectorIndex.spec.hnsw.m" in stated["message"]
+
+
+def test_deleted_items_ask_for_a_rebuild_which_removes_them(index: World) -> None:
+    index.create("IndexDelete", "quarter", {"indexRef": {"name": INDEX}, "externalIDs": IDS[:1_000]})
+    index.finished("IndexDelete", "quarter")
+    needed = index.reason("VectorIndex", INDEX, "DeletedRatio", "MaintenanceNeeded")
+    assert needed["message"] == (
+        "1,000 of 4,000 items (25 %) are deleted, the limit is 20 %; create an IndexRebuild"
+    )
+    rebuild(index, "clean", params={"m": 24})
+    status = index.finished("IndexRebuild", "clean")
+    assert conditions(status)["Succeeded"]["reason"] == "Completed"
+    assert (status["vectorsBefore"], status["vectorsAfter"], status["progressPercent"]) == (3_000, 3_000, 100)
+    assert status["parameters"] == {"m": 24, "efConstruction": 200, "efSearch": 64, "seed": 0}
+    assert status["bytesReclaimed"] == status["bytesBefore"] - status["bytesAfter"]
+    assert float(status["recallAfter"]) > 0.9
+    assert [(pod["state"], pod["attempt"]) for pod in status["pods"]] == [("Succeeded", 1)] * 3
+    index.reason("VectorIndex", INDEX, "NotNeeded", "MaintenanceNeeded")
+    assert {state.counts.deleted for state in index.states(INDEX)} == {0}
+
+
+def test_a_sidecar_killed_in_the_middle_takes_its_rebuild_up_again(index: World) -> None:
+    rebuild(index, "survives", params=SLOW)
+    index.wait("IndexRebuild", "survives", lambda status: in_the_middle(status, f"{INDEX}-1"), "at work on pod 1")
+    index.take_down(f"{INDEX}-1")
+    index.reason("IndexRebuild", "survives", "PodsUnreachable")
+    index.create("IndexDelete", "meanwhile", {"indexRef": {"name": INDEX}, "externalIDs": ["item-1500"]})
+    index.bring_back(f"{INDEX}-1")
+    status = index.finished("IndexRebuild", "survives")
+    assert conditions(status)["Succeeded"]["reason"] == "Completed"
+    assert [pod["restarts"] for pod in status["pods"]] == [0, 1, 0]
+    assert index.finished("IndexDelete", "meanwhile")["deletedCount"] == 1
+    assert all("item-1500" not in found for found in index.search(INDEX, VECTORS[1_500]))
+
+
+def test_rebuilds_of_one_index_run_in_order_and_the_operator_may_be_killed(index: World) -> None:
+    rebuild(index, "first", params={"m": 16, "efConstruction": 1_000})
+    index.wait("IndexRebuild", "first", lambda status: "startTime" in status, "it has begun")
+    rebuild(index, "second", params={"efConstruction": 100})
+    assert "first" in index.reason("IndexRebuild", "second", "Queued")["message"]
+    index.operator.kill()
+    index.operator.start()
+    first, second = index.finished("IndexRebuild", "first"), index.finished("IndexRebuild", "second")
+    assert first["completionTime"] <= second["startTime"]
+    assert [pod["attempt"] for pod in first["pods"]] == [1, 1, 1]
+    assert second["parameters"]["efConstruction"] == 100
+
+
+def test_a_cancelled_rebuild_leaves_the_pods_that_have_not_swapped_as_they_were(index: World) -> None:
+    before = index.states(INDEX)
+    rebuild(index, "cancelled", params=SLOW)
+    index.wait("IndexRebuild", "cancelled", lambda status: in_the_middle(status, f"{INDEX}-0"), "at work on pod 0")
+    index.patch("IndexRebuild", "cancelled", {"cancel": True})
+    status = index.finished("IndexRebuild", "cancelled")
+    assert conditions(status)["Succeeded"]["reason"] == "Cancelled"
+    assert [pod["state"] for pod in status["pods"]] == ["Cancelled"] * 3
+    assert [state.parameters for state in index.states(INDEX)] == [state.parameters for state in before]
+
+
+@pytest.mark.parametrize("operator_down", [False, True], ids=["at once", "by the sweep at the start"])
+def test_a_rebuild_whose_object_is_deleted_is_cancelled(index: World, operator_down: bool) -> None:
+    name = f"gone-{operator_down}".lower()
+    rebuild(index, name, params=SLOW)
+    status = index.wait("IndexRebuild", name, lambda now: in_the_middle(now, f"{INDEX}-0"), "at work on pod 0")
+    assert status["pods"][0]["state"] == "Running"
+    uid = index.get("IndexRebuild", name)["metadata"]["uid"]
+    if operator_down:
+        index.operator.kill()
+    index.delete("IndexRebuild", name)
+    if operator_down:
+        index.operator.start()
+    eventually(
+        lambda: index.operations(INDEX, f"{INDEX}-0")[f"{uid}.1"].state == "Cancelled", "its operation is cancelled"
+    )
+    assert f"{uid}.1" not in index.operations(INDEX, f"{INDEX}-1")
