@@ -11,6 +11,7 @@ MAX_ANSWER_LABELS = 1_000_000  # rows times k of one request
 MAX_K = 10_000
 MAX_EF = 10_000
 MAX_SEARCHES_IN_FLIGHT = 1_024  # per index; more is answered 429
+MAX_BYTES_IN_FLIGHT = 2 * MAX_BODY_BYTES  # of their queries; more is answered 429
 
 _CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
 _CGROUP_V1 = Path("/sys/fs/cgroup/cpu")

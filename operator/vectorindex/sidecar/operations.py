@@ -14,7 +14,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from vectorindex.engine.errors import EngineError, InvalidInput, OperationConflict, OperationFinished, StoreFailed
+from vectorindex.engine.errors import (
+    EngineError,
+    IdConflict,
+    InvalidInput,
+    OperationConflict,
+    OperationFinished,
+    StoreFailed,
+)
 from vectorindex.engine.ledger import NewOperation, OperationRecord, OperationState
 from vectorindex.engine.session import IngestSession
 from vectorindex.sidecar import convert, log
@@ -44,12 +51,14 @@ MAX_RESTARTS = 5
 
 @dataclass
 class _Run:
-    """An unfinished operation of this process: its task, how far it is, and whether it can still be cancelled."""
+    """An unfinished operation of this process: its task, how far it is, and whether it can still be cancelled.
+    ``conflict`` is for whoever waits, and for nobody else: it names items, which the ledger must not."""
 
     id: str
     kind: OperationKind
     progress: int = 0
     committing: bool = False
+    conflict: str = ""
     task: asyncio.Task[None] = field(init=False)
 
 
@@ -119,9 +128,11 @@ class Operations:
     async def wait(self, identity: str) -> OperationStatus:
         """The operation once it is finished, or once this process has stopped working on it."""
         run = self._runs.get(identity)
-        if run is not None:
-            await asyncio.wait([run.task])
-        return await self.get(identity)
+        if run is None:
+            return await self.get(identity)
+        await asyncio.wait([run.task])
+        status = await self.get(identity)
+        return status.model_copy(update={"message": run.conflict}) if run.conflict else status
 
     # The public API's ways in
 
@@ -220,6 +231,8 @@ class Operations:
             except BuildError as error:
                 await self._fail(run, error.reason, str(error))
             except InvalidInput as error:
+                if isinstance(error, IdConflict):
+                    run.conflict = f"{error}: {', '.join(map(repr, error.external_ids))}"
                 await self._fail(run, FailureReason.INVALID_REQUEST, str(error))
             except StoreFailed as error:  # the ledger cannot be written: the next start takes the operation up again
                 log.warning("operation-interrupted", index=self._index.name, id=run.id, why=error)

@@ -14,7 +14,7 @@ import socket
 from vectorindex.engine.segments import ViewSpec
 from vectorindex.sidecar import ipc, process
 from vectorindex.sidecar.ipc import Kind, Message
-from vectorindex.sidecar.limits import MAX_SEARCHES_IN_FLIGHT, search_threads
+from vectorindex.sidecar.limits import MAX_BYTES_IN_FLIGHT, MAX_SEARCHES_IN_FLIGHT, search_threads
 
 
 class SearcherGone(Exception):
@@ -106,7 +106,8 @@ class _Channel:
         sock.setblocking(False)
         self._sock = sock
         self._limit = limit
-        self._answers: dict[int, asyncio.Future[Message]] = {}
+        self._answers: dict[int, tuple[asyncio.Future[Message], int]] = {}  # with the bytes that each request holds
+        self._bytes = 0
         self._last_id = 0
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock.fileno(), self._read)
@@ -118,6 +119,8 @@ class _Channel:
             raise SearcherGone("the searcher has ended")
         if len(self._answers) >= self._limit:
             raise SearcherBusy(f"{self._limit} requests are waiting already")
+        if self._bytes + len(payload) > MAX_BYTES_IN_FLIGHT:
+            raise SearcherBusy(f"requests of {self._bytes} bytes are waiting already")
         self._last_id += 1
         try:
             ipc.send(self._sock, Message(self._last_id, kind, a, b, c, payload))
@@ -127,11 +130,12 @@ class _Channel:
             self.close()
             raise SearcherGone("the searcher has ended") from None
         answer = self._loop.create_future()
-        self._answers[self._last_id] = answer
+        self._answers[self._last_id] = answer, len(payload)
+        self._bytes += len(payload)
         return answer
 
     def waiting(self) -> list[asyncio.Future[Message]]:
-        return list(self._answers.values())
+        return [answer for answer, _ in self._answers.values()]
 
     def close(self) -> None:
         if self._closed:
@@ -140,7 +144,7 @@ class _Channel:
         self._loop.remove_reader(self._sock.fileno())
         self._sock.close()
         answers, self._answers = self._answers, {}
-        for answer in answers.values():
+        for answer, _ in answers.values():
             if not answer.done():
                 answer.set_exception(SearcherGone("the searcher ended before it answered"))
 
@@ -154,7 +158,8 @@ class _Channel:
         if message is None:
             self.close()
             return
-        answer = self._answers.pop(message.id)
+        answer, size = self._answers.pop(message.id)
+        self._bytes -= size
         if answer.done():  # whoever asked was cancelled
             return
         if message.kind is Kind.OK:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from vectorindex.engine.distance import Neighbours
 from vectorindex.engine.jobs import BuildJob, BuildResult
+from vectorindex.engine.params import Parameters
 from vectorindex.engine.recall import RecallSample, SampleRequest, recall
 from vectorindex.engine.session import IngestSession
+from vectorindex.engine.store import IndexStatus
 from vectorindex.sidecar import build, convert
 from vectorindex.sidecar.build import BuildError
 from vectorindex.sidecar.errors import TooManyRequests
@@ -33,6 +35,13 @@ if TYPE_CHECKING:
 
 _RECALL_ROWS = 16  # queries of a sample at a time, so that real searches get their turn between them
 _BUSY_SECONDS = 0.05  # pause of the measurement while real searches fill the queue
+
+
+Outcome = Callable[[], dict[str, Any] | None]
+"""The operation's result, made in the writer thread within the swap's transaction."""
+
+Judge = Callable[[BuildResult, Serving], Awaitable[Outcome]]
+"""Looks at a new graph before it serves; raises BuildError to refuse it."""
 
 
 class Swap:
@@ -53,65 +62,46 @@ class Swap:
         status = await self._index.run(self._store.status)
         parameters = convert.changed(status.parameters, changes)
         job = await self._index.run(self._store.plan_finalize, session, parameters, _threads(status.configuration))
-        try:
-            built = await build.run(job, self._progress)
-            candidate = await self._prepare(job, built)
-            await self._commit(job, built, candidate, None)
-        except BaseException:
-            await self._index.run(self._store.discard, job)
-            raise
-        await self._index.refresh_parameters()
+
+        async def judge(built: BuildResult, candidate: Serving) -> Outcome:
+            return lambda: None
+
+        await self._swap(job, judge)
 
     async def rebuild(self, request: RebuildRequest) -> None:
         """Replace every graph by a new one of the live items, unless its recall is not good enough."""
         before = await self._index.run(self._store.status)
         parameters = convert.changed(before.parameters, request.params)
-        verify = request.verify
-        job = await self._index.run(
-            self._store.plan_rebuild,
-            parameters,
-            _threads(before.configuration),
-            SampleRequest(verify.samples, verify.k),
-        )
+        sample = SampleRequest(request.verify.samples, request.verify.k)
+        job = await self._index.run(self._store.plan_rebuild, parameters, _threads(before.configuration), sample)
+
+        async def judge(built: BuildResult, candidate: Serving) -> Outcome:
+            started = time.monotonic()
+            ef_before, ef_after = before.parameters.ef_search, parameters.ef_search
+            measured = await self._measure(built.sample, candidate, ef_before, ef_after)
+            _refuse_regression(measured, request.verify)
+            seconds = {**built.seconds, "recall": round(time.monotonic() - started, 3)}
+            return lambda: _result(before, self._store.status(), built, parameters, measured, seconds).to_json()
+
+        await self._swap(job, judge)
+
+    async def _swap(self, job: BuildJob, judge: Judge) -> None:
         try:
             built = await build.run(job, self._progress)
-            started = time.monotonic()
-            candidate = await self._prepare(job, built)
-            loaded = time.monotonic()
+            candidate = await self._index.searchers.prepare(lambda: self._store.candidate(job, built))
             try:
-                measured = await self._measure(
-                    built.sample, candidate, before.parameters.ef_search, parameters.ef_search
+                outcome = await judge(built, candidate)
+                self._committing()
+                await self._index.searchers.switch(
+                    candidate, lambda: self._store.commit(job, built, self._operation_id, outcome())
                 )
-                _refuse_regression(measured, verify)
             except BaseException:
                 await self._index.searchers.abandon(candidate)
                 raise
-            segment = built.segment
-            result = RebuildResult(
-                vectors=BeforeAfter(before=before.counts.live, after=segment.count if segment else 0),
-                bytes=BeforeAfter(
-                    before=sum(old.size for old in before.segments),
-                    after=segment.hnsw.size + segment.ids.size if segment else 0,
-                ),
-                recall=measured,
-                unreachable=BeforeAfter(
-                    before=built.unreachable_before, after=segment.structure.unreachable if segment else 0
-                ),
-                parameters=convert.parameters_in_force(parameters),
-                seconds={
-                    **built.seconds,
-                    "load": round(loaded - started, 3),
-                    "recall": round(time.monotonic() - loaded, 3),
-                },
-            )
-            await self._commit(job, built, candidate, result.to_json())
         except BaseException:
             await self._index.run(self._store.discard, job)
             raise
         await self._index.refresh_parameters()
-
-    async def _prepare(self, job: BuildJob, built: BuildResult) -> Serving:
-        return await self._index.searchers.prepare(lambda: self._store.candidate(job, built))
 
     async def _measure(self, sample: RecallSample | None, candidate: Serving, ef: int, new_ef: int) -> Recall | None:
         """The same queries through the graphs that serve and through the new one, each with its own ef_search."""
@@ -138,21 +128,32 @@ class Swap:
             except TooManyRequests:
                 await asyncio.sleep(_BUSY_SECONDS)
 
-    async def _commit(
-        self, job: BuildJob, built: BuildResult, candidate: Serving, result: dict[str, Any] | None
-    ) -> None:
-        self._committing()
-        try:
-            await self._index.searchers.switch(
-                candidate, lambda: self._store.commit(job, built, self._operation_id, result)
-            )
-        except BaseException:
-            await self._index.searchers.abandon(candidate)
-            raise
-
 
 def _threads(configuration: dict[str, Any]) -> int:
     return Configuration.model_validate(configuration).threads or builder_threads()
+
+
+def _result(
+    before: IndexStatus,
+    now: IndexStatus,
+    built: BuildResult,
+    parameters: Parameters,
+    measured: Recall | None,
+    seconds: dict[str, float],
+) -> RebuildResult:
+    """``before`` the build and ``now``, in the transaction of the swap: items may have been deleted meanwhile."""
+    segment = built.segment
+    return RebuildResult(
+        vectors=BeforeAfter(before=before.counts.live, after=now.counts.live),
+        bytes=BeforeAfter(
+            before=sum(old.size for old in before.segments),
+            after=segment.hnsw.size + segment.ids.size if segment else 0,
+        ),
+        recall=measured,
+        unreachable=BeforeAfter(before=built.unreachable_before, after=segment.structure.unreachable if segment else 0),
+        parameters=convert.parameters_in_force(parameters),
+        seconds=seconds,
+    )
 
 
 def _recall(sample: RecallSample, answers: list[Answer], dead: NDArray[np.uint64]) -> float | None:

@@ -1,0 +1,181 @@
+"""The operations API as the operator uses it: idempotent, durable, one build at a time, cancelled for good."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import numpy as np
+
+from tests.sidecar.program import Client, Launch, Program, connect, names, real_vectors
+from vectorindex.wire.operations import unpack_bitmap
+
+SLOW = {"M": 24, "ef_construction": 500}  # a build of seconds, so that there is something to interrupt
+
+
+async def test_a_delete_runs_in_its_put_and_only_once(filled: Program) -> None:
+    async with connect(filled) as client:
+        ids = ["nobody", "item-5", "item-6", "item-5"]
+        first = await client.put("demo", "delete-1", "Delete", external_ids=ids)
+        assert first.status == 200
+        assert first.body["state"] == "Succeeded"
+        result = first.body["result"]
+        assert (result["deleted"], result["not_found"]) == (2, 1)
+        assert unpack_bitmap(result["bitmap"], 3) == [False, True, True]
+        assert first.body["volume_id"] == (await client.state("demo"))["volume_id"]
+
+        sequence = (await client.state("demo"))["sequence"]
+        distinct = ["nobody", "item-5", "item-6"]
+        assert await client.put("demo", "delete-1", "Delete", external_ids=distinct) == first
+        assert (await client.state("demo"))["sequence"] == sequence
+        assert await client.operation("demo", "delete-1") == first.body
+        listed = await client.ok("GET", "/v1/indexes/demo/operations")
+        assert first.body in listed["operations"]
+
+
+async def test_an_id_is_for_one_request(filled: Program) -> None:
+    async with connect(filled) as client:
+        await client.put("demo", "run-1", "Delete", external_ids=["item-1"])
+        for kind, request in [("Delete", {"external_ids": ["item-2"]}), ("Rebuild", {})]:
+            answer = await client.put("demo", "run-1", kind, **request)
+            assert answer.status == 409
+            assert "run-1" in answer.body["detail"]
+        assert (await client.state("demo"))["counts"]["deleted"] == 1
+
+
+async def test_what_is_cancelled_before_it_arrives_never_runs(filled: Program) -> None:
+    async with connect(filled) as client:
+        cancelled = await client.ok("DELETE", "/v1/indexes/demo/operations/late")
+        assert cancelled["state"] == "Cancelled"
+        answer = await client.put("demo", "late", "Delete", external_ids=["item-1"])
+        assert answer.body["state"] == "Cancelled"
+        assert (await client.state("demo"))["counts"]["deleted"] == 0
+
+
+async def test_a_finished_operation_cannot_be_cancelled(filled: Program) -> None:
+    async with connect(filled) as client:
+        done = await client.put("demo", "done", "Delete", external_ids=["item-1"])
+        assert await client.ok("DELETE", "/v1/indexes/demo/operations/done") == done.body
+
+
+async def test_a_rebuild_while_searches_and_deletes_go_on(filled: Program, folder: Path) -> None:
+    """No search fails, nothing deleted is ever found after its acknowledgement, and the figures are right."""
+    vectors = real_vectors()[:3000]
+    gone: set[str] = set()
+    stop = asyncio.Event()
+    searches = 0
+
+    async def search_on(client: Client, seed: int) -> None:
+        nonlocal searches
+        choice = random.Random(seed)
+        while not stop.is_set():
+            acknowledged = set(gone)
+            found = await client.search("demo", vectors[choice.randrange(3000)], k=20)
+            assert len(found) == 20
+            assert not acknowledged & set(found)
+            searches += 1
+
+    async with connect(filled) as client:
+        old_files = {path.name for path in folder.glob("*.hnsw")}
+        await client.delete("demo", names(600))
+        gone.update(names(600))
+        assert (await client.state("demo"))["counts"] == {"live": 2400, "deleted": 600, "delta": 0}
+        async with asyncio.TaskGroup() as group:
+            for seed in range(2):
+                group.create_task(search_on(client, seed))
+            await client.put("demo", "rebuild.1", "Rebuild", params=SLOW)
+            progress = [0]
+            deleted = 600
+            while (status := await client.operation("demo", "rebuild.1"))["state"] in ("Queued", "Running"):
+                progress.append(status["progress"])
+                batch = names(5, first=deleted)
+                assert (await client.delete("demo", batch))["deleted_count"] == 5
+                gone.update(batch)
+                deleted += 5
+            stop.set()
+
+        assert status["state"] == "Succeeded", status
+        assert progress == sorted(progress)
+        assert any(0 < percent < 90 for percent in progress)
+        assert status["progress"] == 100
+        assert searches > 10
+        result = status["result"]
+        assert result["parameters"]["M"] == 24
+        assert result["unreachable"]["after"] == 0
+        assert result["recall"]["n"] == 200
+        assert result["recall"]["after"] > 0.95
+        assert result["vectors"]["before"] == 2400
+        assert {"graph", "recall"} <= set(result["seconds"])
+        state = await client.state("demo")
+        live = 3000 - deleted
+        assert state["counts"]["live"] == live
+        assert live <= result["vectors"]["after"] <= live + 5
+        assert state["counts"]["deleted"] <= deleted - 600, "what was dead when the build began is in no graph"
+        for query in vectors[600:650]:
+            assert not gone & set(await client.search("demo", query, k=20))
+        assert not old_files & {path.name for path in folder.glob("*.hnsw")}
+
+
+async def test_rebuilds_wait_for_each_other_in_order(filled: Program) -> None:
+    async with connect(filled) as client:
+        await client.put("demo", "one.1", "Rebuild", params=SLOW)
+        await client.running("demo", "one.1")
+        second = await client.put("demo", "two.1", "Rebuild", params={"M": 6})
+        third = await client.put("demo", "three.1", "Rebuild", params={"M": 7})
+        assert (second.body["state"], third.body["state"]) == ("Queued", "Queued")
+        running = (await client.state("demo"))["operations"]
+        assert [operation["id"] for operation in running] == ["one.1", "two.1", "three.1"]
+        refused = await client.call("POST", "/rebuild", {"index_name": "demo"})
+        assert refused.status == 409
+        assert "one.1" in refused.body["detail"]
+        assert (await client.ok("DELETE", "/v1/indexes/demo/operations/two.1"))["state"] == "Cancelled"
+        assert (await client.put("demo", "one.1", "Rebuild", params=SLOW)).body["state"] == "Running"
+        assert (await client.finished("demo", "three.1"))["state"] == "Succeeded"
+        assert (await client.operation("demo", "one.1"))["state"] == "Succeeded"
+        assert (await client.operation("demo", "two.1"))["state"] == "Cancelled"
+        assert (await client.state("demo"))["parameters"]["M"] == 7
+
+
+async def test_a_running_rebuild_is_cancelled_at_once(filled: Program, folder: Path) -> None:
+    async with connect(filled) as client:
+        before = await client.state("demo")
+        files = sorted(path.name for path in folder.glob("*.*"))
+        await client.put("demo", "stop.1", "Rebuild", params=SLOW)
+        await client.running("demo", "stop.1")
+        assert len(filled.children("builder")) == 1
+        status = await client.ok("DELETE", "/v1/indexes/demo/operations/stop.1")
+        assert (status["state"], status["reason"]) == ("Cancelled", "Cancelled")
+        assert filled.children("builder") == []
+        assert sorted(path.name for path in folder.glob("*.*")) == files
+        after = await client.state("demo")
+        assert (after["parameters"], after["counts"]) == (before["parameters"], before["counts"])
+        assert (await client.put("demo", "stop.1", "Rebuild", params=SLOW)).body["state"] == "Cancelled"
+
+
+async def test_a_graph_that_finds_less_is_refused(filled: Program) -> None:
+    async with connect(filled) as client:
+        before = await client.state("demo")
+        poor = {"M": 2, "ef_construction": 1, "ef_search": 1}
+        await client.put("demo", "poor.1", "Rebuild", params=poor, verify={"samples": 50, "min_recall_percent": 100})
+        status = await client.finished("demo", "poor.1")
+        assert (status["state"], status["reason"]) == ("Failed", "RecallRegressed")
+        assert "recall@10 would fall from" in status["message"]
+        after = await client.state("demo")
+        assert (after["parameters"], after["counts"]) == (before["parameters"], before["counts"])
+        assert len(filled.children("searcher")) == 1
+
+
+async def test_a_rebuild_of_nothing_live(launch: Launch) -> None:
+    async with connect(launch()) as client:
+        await client.create("empty")
+        await client.put("empty", "none.1", "Rebuild", params={"M": 5})
+        status = await client.finished("empty", "none.1")
+        assert status["state"] == "Succeeded"
+        assert status["result"]["vectors"] == {"before": 0, "after": 0}
+        await client.load("empty", names(30), np.eye(30, 8, dtype=np.float32) + 1)
+        await client.delete("empty", names(30))
+        await client.put("empty", "none.2", "Rebuild")
+        assert (await client.finished("empty", "none.2"))["state"] == "Succeeded"
+        assert (await client.state("empty"))["counts"] == {"live": 0, "deleted": 0, "delta": 0}
+        assert await client.search("empty", np.ones(8, np.float32)) == []
