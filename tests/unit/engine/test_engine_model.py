@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -32,118 +32,190 @@ from vectorindex.engine.view import View
 DIMENSIONS = 3
 IDS = [f"id{number}" for number in range(24)] + ["naïve ✓", "x" * 512]
 
+Row = tuple[str, list[int]]
 external_ids = st.sampled_from(IDS)
 vectors = st.lists(st.integers(-3, 3), min_size=DIMENSIONS, max_size=DIMENSIONS).filter(any)
-rows = st.lists(st.tuples(external_ids, vectors), max_size=40)
+requests = st.lists(external_ids, min_size=1, max_size=6)
 parameters = st.builds(Parameters, m=st.integers(2, 6), ef_construction=st.integers(1, 30), seed=st.integers(0, 3))
 
 
+class Step(Enum):
+    """Of a build in order; after each of them items may be deleted, or the build ends early."""
+
+    SEALED = 0
+    BUILT = 1
+    LOADED = 2
+    SWAPPED = 3
+
+
+class Interruption(Enum):
+    ABANDONED = 0
+    RESTARTED = 1
+
+
+interruptions = st.none() | st.tuples(
+    st.sampled_from([Step.SEALED, Step.BUILT, Step.LOADED]), st.sampled_from(Interruption)
+)
+deletes_between = st.dictionaries(st.sampled_from([Step.SEALED, Step.BUILT, Step.LOADED]), requests, max_size=2)
+
+
+@st.composite
+def session_rows(draw: st.DrawFn, distinct: bool = False) -> list[Row]:
+    """From a seed, because lists that hypothesis draws are mostly too short to make a graph."""
+    count, seed = draw(st.integers(0, 40)), draw(st.integers(0, 2**16))
+    random = np.random.default_rng(seed)
+    names = random.permutation(IDS)[:count] if distinct else random.choice(IDS, count)
+    values = random.integers(-3, 4, (len(names), DIMENSIONS))
+    values[~values.any(axis=1)] = 1
+    return list(zip(names.tolist(), values.tolist(), strict=True))
+
+
 class Engine(RuleBasedStateMachine):
-    """``items`` is the model; ``view`` is the searcher that serves, ``candidate`` the one that is about to."""
+    """``items`` is the model; ``views`` are the searcher that serves and, at the end of a build, the one to come."""
 
     metric: Metric
 
-    @initialize()
-    def create(self) -> None:
+    @initialize(rows=session_rows())
+    def create(self, rows: list[Row]) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.store = new_index(Path(self.folder.name), self.metric, DIMENSIONS)
         self.items: dict[str, Vectors] = {}
         self.writes = 0
         self.deletes = 0
-        self.session: IngestSession | None = None
-        self.pending: tuple[BuildJob, dict[str, Vectors]] | None = None
-        self.built: BuildResult | None = None
-        self.candidate: View | None = None
         self.serve()
+        self.ingest(SessionMode.BUILD, rows, 7, {}, None)
 
     def serve(self) -> None:
         spec = self.store.view_spec()
-        self.view = View.load(spec)
+        self.views = [View.load(spec)]
         self.table = IdTable.open(spec.folder, spec.segments)
 
-    @precondition(lambda self: self.pending is None)
-    @rule(mode=st.sampled_from(SessionMode), rows=rows, batch=st.integers(1, 40))
-    def seal_session(self, mode: SessionMode, rows: list[tuple[str, list[int]]], batch: int) -> None:
+    @rule(
+        mode=st.sampled_from([SessionMode.BUILD, SessionMode.UPSERT]),
+        rows=session_rows(),
+        batch=st.integers(1, 40),
+        between=deletes_between,
+        interruption=interruptions,
+    )
+    def ingest(
+        self,
+        mode: SessionMode,
+        rows: list[Row],
+        batch: int,
+        between: dict[Step, list[str]],
+        interruption: tuple[Step, Interruption] | None,
+    ) -> None:
+        session = self.fill_session(mode, rows, batch)
+        job = self.store.plan_finalize(session, None, threads=1)
+        self.finish(job, session, rows, between, interruption)
+
+    @rule(
+        rows=session_rows(distinct=True),
+        twice=st.booleans(),
+        new=st.booleans(),
+        between=deletes_between,
+        interruption=interruptions,
+    )
+    def insert(
+        self,
+        rows: list[Row],
+        twice: bool,
+        new: bool,
+        between: dict[Step, list[str]],
+        interruption: tuple[Step, Interruption] | None,
+    ) -> None:
+        if new:
+            rows = [(name, vector) for name, vector in rows if name not in self.items]
+        if twice:
+            rows = rows + rows[:1]
+        names = [name for name, _ in rows]
+        session = self.fill_session(SessionMode.INSERT, rows, batch=10)
+        conflicts = {name for name in names if name in self.items or names.count(name) > 1}
+        if conflicts:
+            with pytest.raises(IdConflict) as raised:
+                self.store.plan_finalize(session, None, threads=1)
+            assert raised.value.total == len(conflicts)
+            assert set(raised.value.external_ids) <= conflicts
+            session.discard()
+            return
+        self.finish(self.store.plan_finalize(session, None, threads=1), session, rows, between, interruption)
+
+    def fill_session(self, mode: SessionMode, rows: list[Row], batch: int) -> IngestSession:
         session = IngestSession(self.store.folder, DIMENSIONS, self.metric, mode)
         for start in range(0, len(rows), batch):
             part = rows[start : start + batch]
             session.append([name for name, _ in part], np.array([vector for _, vector in part], np.float32))
-        new = {name: np.array(vector, np.float32) for name, vector in rows}
-        conflict = mode is SessionMode.INSERT and (len(new) < len(rows) or not self.items.keys().isdisjoint(new))
-        if conflict:
-            with pytest.raises(IdConflict):
-                self.store.plan_finalize(session, None, threads=1)
+        return session
+
+    @rule(parameters=st.none() | parameters, between=deletes_between, interruption=interruptions)
+    def rebuild(
+        self,
+        parameters: Parameters | None,
+        between: dict[Step, list[str]],
+        interruption: tuple[Step, Interruption] | None,
+    ) -> None:
+        job = self.store.plan_rebuild(parameters, 1, SampleRequest(n=5, k=3))
+        self.finish(job, None, [], between, interruption)
+
+    def finish(
+        self,
+        job: BuildJob,
+        session: IngestSession | None,
+        rows: list[Row],
+        between: dict[Step, list[str]],
+        interruption: tuple[Step, Interruption] | None,
+    ) -> None:
+        """From the seal to the swap, with deletes after each step, or to an early end."""
+        built: BuildResult | None = None
+        for step in Step:
+            if step is Step.BUILT:
+                built = run(job)
+            elif step is Step.LOADED:
+                assert built is not None
+                self.views.append(View.load(self.store.candidate(job, built)))
+            elif step is Step.SWAPPED:
+                assert built is not None
+                self.swap(job, built, rows)
+            if step in between:
+                self.delete(between[step], named=False)
+            if interruption == (step, Interruption.RESTARTED):
+                self.restart()
+                return
+            if interruption == (step, Interruption.ABANDONED):
+                self.store.discard(job)
+                self.views = self.views[:1]
+                break
+        if session is not None:
             session.discard()
-            return
-        self.session = session
-        self.pending = (self.store.plan_finalize(session, None, threads=1), new)
+        assert {path.name for path in self.named_files()} == segment_files(self.store.folder)
 
-    @precondition(lambda self: self.pending is None)
-    @rule(parameters=st.none() | parameters)
-    def seal_rebuild(self, parameters: Parameters | None) -> None:
-        self.pending = (self.store.plan_rebuild(parameters, 1, SampleRequest(n=5, k=3)), {})
-
-    @precondition(lambda self: self.pending is not None and self.built is None)
-    @rule()
-    def build(self) -> None:
-        assert self.pending is not None
-        self.built = run(self.pending[0])
-
-    @precondition(lambda self: self.built is not None and self.candidate is None)
-    @rule()
-    def load_candidate(self) -> None:
-        assert self.pending is not None
-        assert self.built is not None
-        self.candidate = View.load(self.store.candidate(self.pending[0], self.built))
-
-    @precondition(lambda self: self.candidate is not None)
-    @rule()
-    def swap(self) -> None:
-        assert self.pending is not None
-        assert self.built is not None
-        assert self.candidate is not None
-        job, new = self.pending
-        self.store.commit(job, self.built)
-        if job.session is not None:
+    def swap(self, job: BuildJob, built: BuildResult, rows: list[Row]) -> None:
+        self.store.commit(job, built)
+        if job.session is None:
+            assert self.store.status().parameters == job.parameters
+            assert self.store.status().counts.delta == 0
+        else:
             self.writes += 1
             if job.session.mode is SessionMode.BUILD:
                 self.items.clear()
-            self.items.update(new)
-        else:
-            assert self.store.status().parameters == job.parameters
-        self.view = self.candidate
+            self.items.update((name, np.array(vector, np.float32)) for name, vector in rows)
+        self.views = self.views[1:]
         self.table = IdTable.open(self.store.folder, self.store.status().segments)
-        self.end_build()
 
-    @precondition(lambda self: self.pending is not None)
-    @rule()
-    def abandon(self) -> None:
-        assert self.pending is not None
-        self.store.discard(self.pending[0])
-        self.end_build()
-
-    def end_build(self) -> None:
-        if self.session is not None:
-            self.session.discard()
-        self.session = self.pending = self.built = self.candidate = None
-
-    @rule(names=st.lists(external_ids, min_size=1, max_size=12), named=st.booleans())
+    @rule(names=requests, named=st.booleans())
     def delete(self, names: list[str], named: bool) -> None:
         self.deletes += 1
         operation = NewOperation(f"delete-{self.deletes}", "Delete", "digest") if named else None
         deletion = self.store.delete(names, operation)
         distinct = list(dict.fromkeys(names))
         assert deletion.found.tolist() == [name in self.items for name in distinct]
-        assert (deletion.deleted, deletion.not_found) == (
-            sum(deletion.found),
-            len(distinct) - sum(deletion.found),
-        )
+        assert deletion.deleted == sum(deletion.found)
+        assert deletion.not_found == len(distinct) - deletion.deleted
         self.writes += bool(deletion.deleted)
         for name in distinct:
             self.items.pop(name, None)
-        self.view.mark_deleted(deletion.labels)
-        if self.candidate is not None:
-            self.candidate.mark_deleted(deletion.labels)
+        for view in self.views:
+            view.mark_deleted(deletion.labels)
         if operation is not None:
             again = self.store.delete(names, operation)
             assert again.record is not None
@@ -155,15 +227,23 @@ class Engine(RuleBasedStateMachine):
     def restart(self) -> None:
         folder = self.store.folder
         self.store.close()
-        self.session = self.pending = self.built = self.candidate = None
         self.store = Store.open(folder)
+        assert {path.name for path in self.named_files()} == segment_files(folder)
         self.serve()
+
+    def named_files(self) -> list[Path]:
+        folder = self.store.folder
+        return [
+            path
+            for segment in self.store.status().segments
+            for path in (segment.hnsw_path(folder), segment.ids_path(folder))
+        ]
 
     @rule(query=vectors, k=st.integers(1, 30), ef=st.integers(1, 60))
     def search(self, query: list[int], k: int, ef: int) -> None:
         asked = np.array([query], np.float32)
-        exact = self.view.search_exact(asked, k)
-        found = self.view.search(asked, k, ef)
+        exact = self.views[0].search_exact(asked, k)
+        found = self.views[0].search(asked, k, ef)
         names = list(self.items)
         truth = distances(list(self.items.values()), asked[0], self.metric) if names else np.empty(0)
         expected = np.sort(truth)[:k]
@@ -176,14 +256,11 @@ class Engine(RuleBasedStateMachine):
             np.testing.assert_allclose(answer.distances[0], [truth[names.index(name)] for name in answered], atol=1e-5)
 
     @invariant()
-    def counts_and_files(self) -> None:
+    def counts(self) -> None:
         status = self.store.status()
-        assert status.counts.live == len(self.items) == self.view.live
+        assert len(self.views) == 1
+        assert status.counts.live == len(self.items) == self.views[0].live
         assert status.sequence == self.writes
-        named = {path.name for s in status.segments for path in (s.hnsw_path(Path()), s.ids_path(Path()))}
-        assert named <= segment_files(self.store.folder)
-        if self.pending is None:
-            assert named == segment_files(self.store.folder)
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
@@ -197,8 +274,8 @@ def test_the_engine_is_a_dictionary_with_exact_search(metric: Metric) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=50,
-            stateful_step_count=30,
+            max_examples=40,
+            stateful_step_count=25,
             deadline=None,
             derandomize=True,
             suppress_health_check=list(HealthCheck),
