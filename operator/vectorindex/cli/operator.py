@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any, cast
 
 import kopf
 
@@ -34,6 +35,9 @@ from vectorindex.reconcile.watchlist import Watchlist
 from vectorindex.reconcile.workers import Workers
 
 logger = logging.getLogger("vectorindex")
+
+INSTANCE = f"{socket.gethostname()}-{os.getpid()}"[:128]
+"""This process, in the Events that it writes."""
 
 KINDS_RETRY = 2.0
 """Seconds until the kinds are looked for again, at the start."""
@@ -108,7 +112,7 @@ async def run(options: argparse.Namespace) -> None:
 
 
 async def _operate(options: argparse.Namespace, server: ApiServer, transport: Transport, stop: asyncio.Event) -> None:
-    cluster = Cluster(server, instance=f"{socket.gethostname()}-{os.getpid()}"[:128])
+    cluster = Cluster(server, instance=INSTANCE)
     ports = Ports(cluster, Sidecars(transport), now)
     queue = KeyedQueue(time.monotonic, random.Random())  # noqa: S311 - jitter
     watchlist = Watchlist()
@@ -177,6 +181,8 @@ async def _watch(intake: Intake, namespaces: Sequence[str], stop: asyncio.Event)
             registry=build_registry(intake),
             settings=build_settings(),
             standalone=True,
+            # kopf would ask for the user's name otherwise, and the user of a container has none.
+            identity=cast(Any, INSTANCE),
             clusterwide=not namespaces,
             namespaces=namespaces,
             ready_flag=started,
