@@ -38,6 +38,7 @@ from vectorindex.engine.policy import Counts
 from vectorindex.engine.recall import SampleRequest
 from vectorindex.engine.segments import SEGMENT_FILE, Role, Segment, ViewSpec, hnsw_path, ids_path
 from vectorindex.engine.session import IngestSession, SessionMode, remove_session
+from vectorindex.engine.swap import Swap, parameters_after, plan_swap
 
 DATABASE_NAME = "index.db"
 LOCK_NAME = "lock"
@@ -71,21 +72,6 @@ class Deletion:
     found: NDArray[np.bool_]
     labels: NDArray[np.uint64]
     record: OperationRecord | None
-
-
-@dataclass(frozen=True, eq=False)
-class _Swap:
-    """The segments that stay, those that go, the one that comes, and labels that die by it."""
-
-    kept: tuple[Segment, ...]
-    dropped: tuple[Segment, ...]
-    added: Segment | None
-    replaced: NDArray[np.uint64]
-
-    @property
-    def new_main(self) -> bool:
-        """Whether the parameters of the build come in force: with a main segment, or where no segment is left."""
-        return not self.kept if self.added is None else self.added.role is Role.MAIN
 
 
 class Store:
@@ -210,8 +196,7 @@ class Store:
             replaced = _none() if new is None else items.replaced_by(connection, self._database.path, new)
             swap = self._swap(job, built, replaced)
             dead = np.union1d(items.dead_labels(connection), replaced)
-        added = () if swap.added is None else (swap.added,)
-        return self._view((*swap.kept, *added), dead)
+        return self._view(swap.segments, dead)
 
     def commit(
         self, job: BuildJob, built: BuildResult, operation_id: str | None = None, result: dict[str, Any] | None = None
@@ -220,26 +205,26 @@ class Store:
         the operation has succeeded. Deletes since the seal stay deleted. Old files are unlinked after it.
 
         Raises OperationFinished when the operation is not Running (it was cancelled); nothing has changed then."""
-        lsn = self._state.sequence + (1 if job.session is not None else 0)
+        mode = None if job.session is None else job.session.mode
         with self._database.transaction() as connection:
             if operation_id is not None:
                 ledger.succeed(connection, operation_id, result or {}, self._clock())
-            if job.session is not None and job.session.mode is SessionMode.BUILD:
+            if mode is SessionMode.BUILD:
                 items.clear(connection)
             new = self._open_ids(job, built)
+            lsn = self._state.sequence + 1
             replaced = _none() if new is None else items.add(connection, self._database.path, new, lsn)
-            if job.session is not None and job.session.mode is SessionMode.INSERT and len(replaced):
+            if mode is SessionMode.INSERT and len(replaced):
                 raise IdConflict((), len(replaced))
             swap = self._swap(job, built, replaced)
             for segment in swap.dropped:
                 manifest.drop_segment(connection, segment)
-                up_to = lsn if job.session is not None else job.seal_lsn
-                items.forget_dead(connection, segment.min_label, segment.max_label, up_to)
+                items.forget_dead(connection, segment.min_label, segment.max_label, swap.forget_lsn)
             if swap.added is not None:
                 manifest.add_segment(connection, swap.added)
             if swap.new_main:
-                manifest.write_parameters(connection, self._parameters_after(job))
-            manifest.write_sequence(connection, lsn)
+                manifest.write_parameters(connection, parameters_after(job, self._state.parameters))
+            manifest.write_sequence(connection, swap.lsn)
         self._refresh()
         for segment in swap.dropped:
             _unlink(segment.hnsw_path(self.folder), segment.ids_path(self.folder))
@@ -354,51 +339,8 @@ class Store:
             return None
         return IdsFile.open(ids_path(self.folder, job.generation))
 
-    def _swap(self, job: BuildJob, built: BuildResult, replaced: NDArray[np.uint64]) -> _Swap:
-        """A rebuild replaces the segments that it read, a session in mode build all; another one those that hold
-        nothing live with it."""
-        if job.session is None:
-            gone = {segment.generation for segment in job.view.segments}
-        elif job.session.mode is SessionMode.BUILD:
-            gone = {segment.generation for segment in self._segments}
-        else:
-            gone = {
-                segment.generation
-                for segment in self._segments
-                if self._live[segment.generation] == _within(replaced, segment)
-            }
-        kept = tuple(segment for segment in self._segments if segment.generation not in gone)
-        dropped = tuple(segment for segment in self._segments if segment.generation in gone)
-        has_main = any(segment.role is Role.MAIN for segment in kept)
-        added = self._new_segment(job, built, Role.DELTA if has_main else Role.MAIN)
-        return _Swap(kept, dropped, added, replaced)
-
-    def _new_segment(self, job: BuildJob, built: BuildResult, role: Role) -> Segment | None:
-        if built.segment is None:
-            return None
-        if job.session is None:
-            first_lsn, last_lsn = min(segment.first_lsn for segment in job.view.segments), job.seal_lsn
-        else:
-            first_lsn = last_lsn = self._state.sequence + 1
-        return Segment(
-            generation=job.generation,
-            role=role,
-            count=built.segment.count,
-            min_label=built.segment.min_label,
-            max_label=built.segment.max_label,
-            first_lsn=first_lsn,
-            last_lsn=last_lsn,
-            parameters=job.parameters,
-            unreachable=built.segment.structure.unreachable,
-            hnsw=built.segment.hnsw,
-            ids=built.segment.ids,
-        )
-
-    def _parameters_after(self, job: BuildJob) -> Parameters:
-        """Those of the build; but an ef_search that it did not change may have been configured meanwhile."""
-        if job.parameters.ef_search == job.in_force.ef_search:
-            return replace(job.parameters, ef_search=self._state.parameters.ef_search)
-        return job.parameters
+    def _swap(self, job: BuildJob, built: BuildResult, replaced: NDArray[np.uint64]) -> Swap:
+        return plan_swap(job, built, self._segments, self._live, replaced, self._state.sequence)
 
     def _verify_files(self) -> None:
         for segment in self._segments:
@@ -442,10 +384,6 @@ def _first_deletion(record: OperationRecord, count: int) -> Deletion:
     packed = np.frombuffer(base64.b64decode(record.result["bitmap"]), np.uint8)
     found = np.unpackbits(packed, count=count, bitorder="little").astype(np.bool_)
     return Deletion(record.result["deleted"], record.result["not_found"], found, _none(), record)
-
-
-def _within(labels: NDArray[np.uint64], segment: Segment) -> int:
-    return int(((labels >= segment.min_label) & (labels <= segment.max_label)).sum())
 
 
 def _none() -> NDArray[np.uint64]:

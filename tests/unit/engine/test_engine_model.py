@@ -274,7 +274,7 @@ def test_the_engine_is_a_dictionary_with_exact_search(metric: Metric) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=40,
+            max_examples=25,
             stateful_step_count=25,
             deadline=None,
             derandomize=True,
