@@ -7,8 +7,10 @@ import http.client
 import json
 import statistics
 import time
+import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +59,12 @@ def ask(address: str, queries: NDArray[np.float32], k: int = K) -> list[list[str
             return await SidecarIndex(transport, f"http://{address}:8080", INDEX).search(queries, k)
 
     return asyncio.run(search())
+
+
+def state(address: str) -> dict[str, Any]:
+    """What the pod says of its index: counts, bytes, operations that run."""
+    with urllib.request.urlopen(f"http://{address}:8080/v1/indexes/{INDEX}/state", timeout=10) as answer:
+        return dict(json.load(answer))
 
 
 def measure(address: str, nouns: Nouns, live: NDArray[np.bool_]) -> Quality:
