@@ -153,6 +153,7 @@ class _Parser:
                 position += count - element
                 break
             element += following - position
+            self._require(following < len(words), f"ends before the upper lists of item {element}")
             list_bytes = int(words[following])
             self._require(list_bytes % (4 * list_words) == 0, f"item {element} has upper lists of {list_bytes} bytes")
             elements.append(element)
