@@ -28,11 +28,9 @@ RUN /build/bin/pip --python /opt/vectorindex/bin/python install --prefix /projec
  && /opt/vectorindex/bin/python -c "import aiohttp, hnswlib, kopf, kubernetes, numpy, pydantic, vectorindex"
 
 FROM ${BASE}
-# USER: kopf asks for the user's name, and the user ID, be it ours or one that an administrator chose, has none.
 ENV PATH=/opt/vectorindex/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1 \
-    USER=vectorindex
+    PYTHONUNBUFFERED=1
 USER 65532:65532
 WORKDIR /
 CMD ["vectorindex-operator"]
