@@ -203,6 +203,7 @@ REFUSALS: dict[str, tuple[str, str, Any, int, str]] = {
     "batch-empty": ("POST", "/ingest/batch?index_name=table", b"", 400, "empty"),
     "batch-no-name": ("POST", "/ingest/batch", GOOD, 400, "index_name"),
     "finalize-no-session": ("POST", "/finalize", {"index_name": "table"}, 400, "POST /init"),
+    "finalize-optimize": ("POST", "/finalize", {"index_name": "table", "optimize": True}, 400, "POST /rebuild"),
     "search-unknown-index": ("POST", "/search.bin?index_name=nope", GOOD, 404, "nope"),
     "search-short": ("POST", "/search.bin?index_name=table", GOOD[:-1], 400, "31 bytes"),
     "search-nan": ("POST", "/search.bin?index_name=table", np.full(8, np.nan, "<f4").tobytes(), 400, "NaN"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sidecar.program import Launch, Program, connect, eventually, names, real_vectors
+from tests.sidecar.program import Launch, Program, connect, eventually, names, real_vectors, rows
 
 SLOW = {"M": 24, "ef_construction": 500}
 
@@ -99,21 +99,18 @@ async def test_acknowledged_writes_survive_sigkill(launch: Launch) -> None:
 async def test_a_finalize_cut_off_by_a_kill_changes_nothing_and_says_so(filled: Program, launch: Launch) -> None:
     async with connect(filled) as client:
         await client.ok("POST", "/init", {"index_name": "demo", "mode": "build"})
-        item = {"index_name": "demo", "external_id": "x", "vector": [1.0] * 384}
-        await client.ok("POST", "/ingest", item)
-        os.kill(filled.children("searcher")[0], signal.SIGSTOP)  # the swap has to wait for nobody, searches do
-        accepted = await client.call("POST", "/finalize?wait=false", {"index_name": "demo"})
+        await client.ok("POST", "/ingest/batch?index_name=demo", rows(names(3000, first=3000), real_vectors()[3000:]))
+        accepted = await client.call("POST", "/finalize?wait=false", {"index_name": "demo", "params": SLOW})
         assert accepted.status == 202
+        identity = accepted.body["operation_id"]
+        await client.running("demo", identity)
     filled.kill()
     async with connect(launch()) as client:
-        status = await client.operation("demo", accepted.body["operation_id"])
-        live = (await client.state("demo"))["counts"]["live"]
-        if status["state"] == "Succeeded":
-            assert live == 1
-        else:
-            assert status["state"] == "Failed"
-            assert "send its items again" in status["message"]
-            assert live == 3000
+        status = await client.operation("demo", identity)
+        assert (status["kind"], status["state"]) == ("Finalize", "Failed")
+        assert "send its items again" in status["message"]
+        assert (await client.state("demo"))["counts"]["live"] == 3000
+        assert await client.search("demo", real_vectors()[17], k=1) == ["item-17"]
 
 
 async def test_a_killed_searcher_is_replaced_and_searches_go_on(filled: Program) -> None:

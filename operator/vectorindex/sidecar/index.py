@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vectorindex.engine.errors import EngineError, StoreFailed
+from vectorindex.engine.errors import EngineError
 from vectorindex.engine.ledger import NewOperation
 from vectorindex.engine.params import IndexSpec
 from vectorindex.engine.policy import rebuild_reasons
@@ -44,7 +44,6 @@ class Index:
         self.store = store
         self.searchers = Searchers(self.name, writer, store)
         self.operations = Operations(self, volume_id)
-        self.failed: str | None = None
         self._writer = writer
         self._metric = spec.metric
         self._ef_search = spec.parameters.ef_search
@@ -95,15 +94,14 @@ class Index:
         await self._writer.close()
         log.info("index-closed", index=self.name)
 
+    @property
+    def failed(self) -> str | None:
+        """Why the store stopped, for which only a restart of the process helps."""
+        return self._writer.failed
+
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function of the store in the writer thread."""
-        try:
-            return await self._writer.run(function, *args, **kwargs)
-        except StoreFailed as error:
-            if self.failed is None:
-                log.warning("store-failed", index=self.name, error=error)
-            self.failed = f"index {self.name}: {error}"
-            raise
+        return await self._writer.run(function, *args, **kwargs)
 
     async def search(self, queries: bytes, rows: int, k: int, ef: int | None) -> bytes:
         """``rows`` x dim float32 → JSON: for each query the IDs of its k nearest items, nearest first."""

@@ -117,6 +117,8 @@ class _DataApi:
     async def finalize(self, request: web.Request) -> web.Response:
         body = await requests.read(request, requests.FinalizeBody)
         index = self._catalog.get(body.index_name)
+        if body.optimize:
+            raise BadRequest("optimize=true is not supported; finalize without it, then POST /rebuild")
         operation_id = await index.operations.finalize(body.params)
         return await self._answer_operation(request, index, operation_id, "the session's items are searchable")
 

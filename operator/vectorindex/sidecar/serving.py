@@ -20,7 +20,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vectorindex.engine.errors import EngineError
 from vectorindex.engine.ids_file import IdTable
 from vectorindex.engine.segments import ViewSpec
 from vectorindex.engine.store import Deletion, Store
@@ -73,6 +72,7 @@ class Searchers:
         self._current: Serving | None = None
         self._serves = asyncio.Event()
         self._switches = 0
+        self._stopped = False
         self._attached: set[SearcherClient] = set()
         self._writes = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,7 +85,8 @@ class Searchers:
     async def stop(self) -> None:
         """End every searcher; nothing serves afterwards."""
         self._current = None
-        self._serves.clear()
+        self._stopped = True
+        self._serves.set()  # whoever waits for a searcher learns that none will come
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -169,7 +170,8 @@ class Searchers:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._serves.wait(), _RESTART_SECONDS)
         if self._current is None:
-            raise Unavailable(f"index {self._name} does not serve: {self.problem}")
+            why = "it is being closed" if self._stopped else self.problem
+            raise Unavailable(f"index {self._name} does not serve: {why}")
         return self._current
 
     async def _apply(self, searcher: SearcherClient, labels: bytes) -> None:
@@ -196,7 +198,7 @@ class Searchers:
                 return
             try:
                 successor = await self.prepare(self._store.view_spec)
-            except (SearcherFailed, SearcherGone, EngineError) as error:
+            except Exception as error:  # whatever it is, the index serves nobody until one starts
                 self.problem = f"no searcher could be started: {error}"
                 log.warning("searcher-not-restarted", index=self._name, attempt=attempt, error=error)
                 continue
