@@ -1,0 +1,99 @@
+"""The ledger of operations: each runs once, however often it is sent, and ends once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.engine.harness import live_ids, load, new_index, random_items, run, segment_files
+from vectorindex.engine.errors import EngineError, OperationConflict, OperationFinished
+from vectorindex.engine.ledger import NewOperation, OperationState
+from vectorindex.engine.params import Parameters
+
+DELETE = NewOperation("uid-1", "Delete", "digest-1", object_name="d", object_uid="uid-1")
+REBUILD = NewOperation("uid-2.1", "Rebuild", "digest-2", request={"params": {"M": 8}})
+
+
+def test_an_operation_is_one_however_often_it_is_sent(tmp_path: Path) -> None:
+    store = new_index(tmp_path)
+    first = store.begin_operation(REBUILD)
+    assert (first.state, first.request) == (OperationState.QUEUED, {"params": {"M": 8}})
+    assert store.begin_operation(REBUILD) == first
+    store.start_operation(REBUILD.id)
+    assert store.set_progress(REBUILD.id, 40).progress == 40
+    again = store.requeue_operation(REBUILD.id)
+    assert (again.state, again.restarts, again.progress) == (OperationState.QUEUED, 1, 40)
+    store.start_operation(REBUILD.id)
+    failed = store.fail_operation(REBUILD.id, "BuildFailed", "why")
+    assert (failed.state, failed.reason, failed.message) == (OperationState.FAILED, "BuildFailed", "why")
+    assert store.begin_operation(REBUILD) == store.cancel_operation(REBUILD.id) == failed
+    with pytest.raises(OperationFinished):
+        store.start_operation(REBUILD.id)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(NewOperation("uid-1", "Delete", "another"), id="request"),
+        pytest.param(NewOperation("uid-1", "Rebuild", "digest-1"), id="kind"),
+    ],
+)
+def test_an_id_used_for_another_operation_is_refused(tmp_path: Path, other: NewOperation) -> None:
+    store = new_index(tmp_path)
+    load(store, random_items(5))
+    store.delete(["item-1"], DELETE)
+    with pytest.raises(OperationConflict, match="uid-1 was recorded with another"):
+        store.begin_operation(other)
+    with pytest.raises(OperationConflict):
+        store.delete(["item-2"], other)
+    assert "item-2" in live_ids(store)
+
+
+def test_what_was_cancelled_before_it_arrived_changes_nothing(tmp_path: Path) -> None:
+    store = new_index(tmp_path)
+    load(store, random_items(5))
+    assert store.cancel_operation(DELETE.id).state is OperationState.CANCELLED
+    deletion = store.delete(["item-1"], DELETE)
+    assert deletion.record is not None
+    assert deletion.record.state is OperationState.CANCELLED
+    assert deletion.deleted == 0
+    assert store.status().counts.live == 5
+    assert store.begin_operation(DELETE).state is OperationState.CANCELLED
+
+
+def test_a_cancelled_rebuild_cannot_be_committed(tmp_path: Path) -> None:
+    store = new_index(tmp_path)
+    load(store, random_items(20))
+    store.begin_operation(REBUILD)
+    store.start_operation(REBUILD.id)
+    job = store.plan_rebuild(Parameters(m=8), 1, None)
+    built = run(job)
+    store.cancel_operation(REBUILD.id)
+    before = store.status()
+    with pytest.raises(OperationFinished, match="Cancelled"):
+        store.commit(job, built, REBUILD.id, {})
+    assert store.status().segments == before.segments
+    assert store.status().parameters == before.parameters
+    store.discard(job)
+    assert segment_files(store.folder) == {"0000000001.hnsw", "0000000001.ids"}
+
+
+def test_operations_are_listed_in_order_of_creation(tmp_path: Path) -> None:
+    store = new_index(tmp_path)
+    for name in ("z", "a", "m"):
+        store.begin_operation(NewOperation(name, "Rebuild", "d", request={}))
+    store.cancel_operation("b")
+    assert [record.id for record in store.operations()] == ["z", "a", "m", "b"]
+
+
+def test_the_ledger_takes_no_ids(tmp_path: Path) -> None:
+    store = new_index(tmp_path)
+    with pytest.raises(EngineError, match="keeps no external IDs"):
+        store.begin_operation(NewOperation("d", "Delete", "digest", request={"external_ids": ["secret"]}))
+    load(store, random_items(5))
+    store.delete(["item-1", "never-there"], DELETE)
+    assert "never-there" not in str(store.operations())
+    store.close()
+    files = b"".join(path.read_bytes() for path in store.folder.glob("index.db*"))
+    assert b"never-there" not in files
