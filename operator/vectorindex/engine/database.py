@@ -113,6 +113,12 @@ class Database:
         self.connection.close()
 
     @property
+    def size(self) -> int:
+        """Bytes of the file and of its WAL, which is there after the first write."""
+        wal = self.path.with_name(f"{self.path.name}-wal")
+        return self.path.stat().st_size + (wal.stat().st_size if wal.exists() else 0)
+
+    @property
     def read_only(self) -> str | None:
         """Why writes are refused at the moment, None if they are not."""
         if self._failure is not None:

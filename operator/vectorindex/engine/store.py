@@ -46,8 +46,8 @@ LOCK_NAME = "lock"
 
 @dataclass(frozen=True)
 class IndexStatus:
-    """``spec`` with the parameters in force; ``size``: bytes of all files; ``sequence``: LSN of the last write;
-    ``read_only``: why writes are refused, None if they are not."""
+    """``spec`` with the parameters in force; ``size``: bytes of the database and of all segments; ``sequence``:
+    LSN of the last write; ``read_only``: why writes are refused, None if they are not."""
 
     spec: IndexSpec
     configuration: dict[str, Any]
@@ -120,7 +120,7 @@ class Store:
             configuration=self._state.configuration,
             sequence=self._state.sequence,
             counts=self._counts,
-            size=sum(file.stat().st_size for file in self.folder.iterdir()),
+            size=self._database.size + sum(segment.size for segment in self._segments),
             read_only=self._database.read_only,
             segments=self._segments,
         )
@@ -191,8 +191,9 @@ class Store:
     def candidate(self, job: BuildJob, built: BuildResult) -> ViewSpec:
         """The view as the swap will make it, with everything that is dead by now. A searcher that loads it must be
         told of each later delete too."""
+        replaces_all = job.session is not None and job.session.mode is SessionMode.BUILD
         with self._database.guarded() as connection:
-            new = self._open_ids(job, built)
+            new = None if replaces_all else self._open_ids(job, built)
             replaced = _none() if new is None else items.replaced_by(connection, self._database.path, new)
             swap = self._swap(job, built, replaced)
             dead = np.union1d(items.dead_labels(connection), replaced)

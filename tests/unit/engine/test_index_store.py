@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -316,7 +317,7 @@ def test_a_damaged_row_is_refused_by_its_crc(data_dir: Path) -> None:
 # --- a full volume, a failing one
 
 
-def test_a_full_volume_refuses_writes_until_there_is_space(data_dir: Path) -> None:
+def test_a_full_volume_refuses_writes_until_there_is_space(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = new_index(data_dir)
     load(store, random_items(200))
     database: Database = store._database
@@ -326,6 +327,9 @@ def test_a_full_volume_refuses_writes_until_there_is_space(data_dir: Path) -> No
     with pytest.raises(OutOfSpace, match="no space left"):
         store.begin_operation(big)
     assert store.operation("big") is None
+    with monkeypatch.context() as patched:
+        patched.setattr("os.statvfs", lambda _: SimpleNamespace(f_bavail=1, f_frsize=4_096))
+        assert "the volume is full" in (store.status().read_only or "")
     assert live_ids(store) == set(random_items(200))
     database.connection.execute(f"PRAGMA max_page_count = {pages + 1_000}")
     assert store.begin_operation(big).state is OperationState.QUEUED

@@ -1,4 +1,4 @@
-"""What a searcher finds: exact where few are live, right under deletes from other threads, never an error for too few."""
+"""What a searcher finds: exact where few are live, right under deletes from other threads, as many as there are."""
 
 from __future__ import annotations
 
