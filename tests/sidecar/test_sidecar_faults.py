@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -60,10 +61,11 @@ async def test_a_rebuild_that_never_ends_well_is_given_up(filled: Program, launc
     for restarts in range(1, 6):
         program = launch()
         async with connect(program) as client:
+            await eventually(partial(program.children, "builder"), "the next attempt")
             assert (await client.running("demo", "rebuild.1", progress=0))["restarts"] == restarts
         program.kill()
     async with connect(launch()) as client:
-        status = await client.operation("demo", "rebuild.1")
+        status = await client.finished("demo", "rebuild.1")
         assert (status["state"], status["reason"]) == ("Failed", "RestartLimitExceeded")
         assert (await client.put("demo", "rebuild.2", "Rebuild")).body["state"] == "Queued"
         assert (await client.finished("demo", "rebuild.2"))["state"] == "Succeeded"
@@ -106,7 +108,7 @@ async def test_a_finalize_cut_off_by_a_kill_changes_nothing_and_says_so(filled: 
         await client.running("demo", identity)
     filled.kill()
     async with connect(launch()) as client:
-        status = await client.operation("demo", identity)
+        status = await client.finished("demo", identity)
         assert (status["kind"], status["state"]) == ("Finalize", "Failed")
         assert "send its items again" in status["message"]
         assert (await client.state("demo"))["counts"]["live"] == 3000

@@ -12,7 +12,7 @@ import hashlib
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec
 
 from vectorindex.engine.errors import (
     EngineError,
@@ -20,6 +20,7 @@ from vectorindex.engine.errors import (
     InvalidInput,
     OperationConflict,
     OperationFinished,
+    OutOfSpace,
     StoreFailed,
 )
 from vectorindex.engine.ledger import NewOperation, OperationRecord, OperationState
@@ -52,17 +53,22 @@ MAX_RESTARTS = 5
 @dataclass
 class _Run:
     """An unfinished operation of this process: its task, how far it is, and whether it can still be cancelled.
-    ``conflict`` is for whoever waits, and for nobody else: it names items, which the ledger must not."""
+    ``conflict`` is for whoever waits, and for nobody else: it names items, which the ledger must not. ``session`` ends
+    with the run."""
 
     id: str
     kind: OperationKind
     progress: int = 0
     committing: bool = False
     conflict: str = ""
+    session: IngestSession | None = None
     task: asyncio.Task[None] = field(init=False)
 
 
 Work = Callable[[_Run], Awaitable[None]]
+P = ParamSpec("P")
+
+_SPACE_SECONDS = 5.0
 
 
 class Operations:
@@ -76,8 +82,13 @@ class Operations:
     async def resume(self) -> None:
         """Take up what a former process left unfinished, in order of arrival."""
         for record in await self._index.run(self._index.store.operations):
-            if not record.state.finished:
-                await self._resume(record)
+            if record.state.finished:
+                continue
+            log.info("operation-resumed", index=self._index.name, id=record.id, restarts=record.restarts)
+            if record.kind == OperationKind.FINALIZE:
+                self._start(record, _session_lost)
+            else:
+                self._start(record, self._rebuild_work(RebuildRequest.model_validate(record.request)))
 
     async def stop(self) -> None:
         """Stop every run where it stands. The ledger still has them as unfinished."""
@@ -116,13 +127,13 @@ class Operations:
     async def cancel(self, identity: str) -> OperationStatus:
         """End the operation: killed at once if it runs, as it is if it has finished, and refused for good if it has not
         arrived yet."""
+        record = await self._index.run(self._index.store.cancel_operation, identity)
         run = self._runs.get(identity)
-        if run is not None:
-            if not run.committing:
+        if run is not None and record.state is OperationState.CANCELLED:
+            if not run.committing:  # else its transaction finds the record and changes nothing
                 run.task.cancel()
             await asyncio.wait([run.task])
-        record = await self._index.run(self._index.store.cancel_operation, identity)
-        log.info("operation-cancelled", index=self._index.name, id=identity, state=record.state)
+            log.info("operation-cancelled", index=self._index.name, id=identity)
         return self._status(record)
 
     async def wait(self, identity: str) -> OperationStatus:
@@ -157,7 +168,7 @@ class Operations:
             self.refuse_while_busy("finalize")
             session = self._index.take_session()
             try:
-                await self._accept(new, self._finalize_work(session, parameters))
+                await self._accept(new, self._finalize_work(session, parameters), session)
             except BaseException:
                 self._index.put_back_session(session)
                 raise
@@ -187,76 +198,83 @@ class Operations:
         assert deletion.record is not None
         return deletion.record
 
-    async def _accept(self, new: NewOperation, work: Work) -> OperationRecord:
+    async def _accept(self, new: NewOperation, work: Work, session: IngestSession | None = None) -> OperationRecord:
         record = await self._index.run(self._index.store.begin_operation, new)
         if record.state is OperationState.QUEUED and new.id not in self._runs:
             log.info("operation-queued", index=self._index.name, id=new.id, kind=new.kind)
-            self._start(record, work)
+            self._start(record, work, session)
         return record
 
-    async def _resume(self, record: OperationRecord) -> None:
-        fail = self._index.store.fail_operation
-        if record.kind == OperationKind.FINALIZE:
-            message = "the sidecar was restarted, which ended the ingest session; send its items again"
-            await self._index.run(fail, record.id, FailureReason.BUILD_FAILED, message)
-            return
-        if record.state is OperationState.RUNNING:
-            if record.restarts >= MAX_RESTARTS:
-                message = (
-                    f"given up: the sidecar was restarted {record.restarts + 1} times while this ran; "
-                    "look for the cause in the pod's events (memory?)"
-                )
-                await self._index.run(fail, record.id, FailureReason.RESTART_LIMIT_EXCEEDED, message)
-                log.warning("operation-given-up", index=self._index.name, id=record.id, restarts=record.restarts)
-                return
-            record = await self._index.run(self._index.store.requeue_operation, record.id)
-        log.info("operation-resumed", index=self._index.name, id=record.id, restarts=record.restarts)
-        self._start(record, self._rebuild_work(RebuildRequest.model_validate(record.request)))
-
-    def _start(self, record: OperationRecord, work: Work) -> None:
-        run = _Run(record.id, OperationKind(record.kind))
+    def _start(self, record: OperationRecord, work: Work, session: IngestSession | None = None) -> None:
+        run = _Run(record.id, OperationKind(record.kind), session=session)
         self._runs[run.id] = run
-        run.task = asyncio.get_running_loop().create_task(self._run(run, work), name=run.id)
+        run.task = asyncio.get_running_loop().create_task(self._run(run, record, work), name=run.id)
         run.task.add_done_callback(lambda _: self._runs.pop(run.id))
 
-    async def _run(self, run: _Run, work: Work) -> None:
-        async with self._lane:
-            try:
-                await self._index.run(self._index.store.start_operation, run.id)
-                log.info("operation-running", index=self._index.name, id=run.id, kind=run.kind)
-                await work(run)
-                log.info("operation-succeeded", index=self._index.name, id=run.id)
-            except OperationFinished:
-                log.info("operation-was-cancelled", index=self._index.name, id=run.id)
-            except BuildError as error:
-                await self._fail(run, error.reason, str(error))
-            except InvalidInput as error:
-                if isinstance(error, IdConflict):
-                    run.conflict = f"{error}: {', '.join(map(repr, error.external_ids))}"
-                await self._fail(run, FailureReason.INVALID_REQUEST, str(error))
-            except StoreFailed as error:  # the ledger cannot be written: the next start takes the operation up again
-                log.warning("operation-interrupted", index=self._index.name, id=run.id, why=error)
-            except (EngineError, RequestError, SearcherFailed, SearcherGone) as error:
-                await self._fail(run, FailureReason.BUILD_FAILED, str(error))
-            except Exception as error:
-                log.exception("operation-failed-unexpectedly", index=self._index.name, id=run.id)
-                await self._fail(run, FailureReason.BUILD_FAILED, f"{type(error).__name__}: {error}")
+    async def _run(self, run: _Run, record: OperationRecord, work: Work) -> None:
+        try:
+            async with self._lane:
+                await self._attempt(run, record, work)
+        except StoreFailed as error:  # the ledger cannot be written: the next start takes the operation up again
+            log.warning("operation-interrupted", index=self._index.name, id=run.id, why=error)
+        except OperationFinished:
+            log.info("operation-was-cancelled", index=self._index.name, id=run.id)
+        finally:
+            if run.session is not None:
+                await self._index.run(run.session.discard)
+
+    async def _attempt(self, run: _Run, record: OperationRecord, work: Work) -> None:
+        """Run it to its end, and record that. Raises OperationFinished if it was cancelled, StoreFailed."""
+        try:
+            if record.state is OperationState.RUNNING:
+                await self._requeue(record)
+            await self._record(self._index.store.start_operation, run.id)
+            log.info("operation-running", index=self._index.name, id=run.id, kind=run.kind)
+            await work(run)
+            log.info("operation-succeeded", index=self._index.name, id=run.id)
+        except (OperationFinished, StoreFailed):
+            raise
+        except BuildError as error:
+            await self._fail(run, error.reason, str(error))
+        except InvalidInput as error:
+            if isinstance(error, IdConflict):
+                run.conflict = f"{error}: {', '.join(map(repr, error.external_ids))}"
+            await self._fail(run, FailureReason.INVALID_REQUEST, str(error))
+        except (EngineError, RequestError, SearcherFailed, SearcherGone) as error:
+            await self._fail(run, FailureReason.BUILD_FAILED, str(error))
+        except Exception as error:
+            log.exception("operation-failed-unexpectedly", index=self._index.name, id=run.id)
+            await self._fail(run, FailureReason.BUILD_FAILED, f"{type(error).__name__}: {error}")
+
+    async def _requeue(self, record: OperationRecord) -> None:
+        """Count the restart of an operation that a former process ran. Raises BuildError when there were too many."""
+        if record.restarts >= MAX_RESTARTS:
+            raise BuildError(
+                FailureReason.RESTART_LIMIT_EXCEEDED,
+                f"given up: the sidecar was restarted {record.restarts + 1} times while this ran; "
+                "look for the cause in the pod's events (memory?)",
+            )
+        await self._record(self._index.store.requeue_operation, record.id)
 
     async def _fail(self, run: _Run, reason: FailureReason, message: str) -> None:
         log.warning("operation-failed", index=self._index.name, id=run.id, reason=reason, message=message)
-        await self._index.run(self._index.store.fail_operation, run.id, reason, message)
+        await self._record(self._index.store.fail_operation, run.id, reason, message)
+
+    async def _record(self, write: Callable[P, OperationRecord], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Write to the ledger, however long the volume is full: an operation must not end without a record of it."""
+        while True:
+            try:
+                await self._index.run(write, *args, **kwargs)
+                return
+            except OutOfSpace as error:
+                log.warning("operation-waits-for-space", index=self._index.name, why=error)
+                await asyncio.sleep(_SPACE_SECONDS)
 
     def _rebuild_work(self, request: RebuildRequest) -> Work:
         return lambda run: _swap(self._index, run).rebuild(request)
 
     def _finalize_work(self, session: IngestSession, parameters: GraphParameters) -> Work:
-        async def work(run: _Run) -> None:
-            try:
-                await _swap(self._index, run).finalize(session, parameters)
-            finally:
-                await self._index.run(session.discard)
-
-        return work
+        return lambda run: _swap(self._index, run).finalize(session, parameters)
 
     def _status(self, record: OperationRecord) -> OperationStatus:
         run = self._runs.get(record.id)
@@ -272,6 +290,12 @@ def _swap(index: Index, run: _Run) -> Swap:
         run.committing = True
 
     return Swap(index, run.id, progress, committing)
+
+
+async def _session_lost(_: _Run) -> None:
+    """What is left to do for a finalize of a former process."""
+    message = "the sidecar was restarted, which ended the ingest session; send its items again"
+    raise BuildError(FailureReason.BUILD_FAILED, message)
 
 
 def _new_operation(identity: str, body: OperationBody) -> NewOperation:

@@ -36,6 +36,7 @@ from vectorindex.sidecar.writer import Writer
 
 _RESTART_SECONDS = 10.0  # how long a search waits for a searcher that is being restarted
 _DRAIN_SECONDS = 30.0
+_CONFIRM_SECONDS = 60.0  # for a delete of any size; a searcher that takes longer hangs
 _BACKOFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -177,11 +178,13 @@ class Searchers:
     async def _apply(self, searcher: SearcherClient, labels: bytes) -> None:
         """Delete in one searcher. One that cannot must not serve any longer, and the next one starts without them."""
         try:
-            await searcher.delete(labels)
+            await asyncio.wait_for(searcher.delete(labels), _CONFIRM_SECONDS)
         except SearcherGone:
             self._attached.discard(searcher)
-        except (SearcherFailed, SearcherBusy) as error:
-            log.warning("searcher-refused-delete", index=self._name, pid=searcher.pid, error=error)
+        except (SearcherFailed, SearcherBusy, TimeoutError) as error:
+            log.warning(
+                "searcher-did-not-delete", index=self._name, pid=searcher.pid, why=error or "it does not answer"
+            )
             await searcher.end(grace=0)
 
     async def _watch(self, serving: Serving) -> None:
