@@ -7,16 +7,20 @@ from tests.e2e.support import INDEX, ROOT, SYSTEM, condition, create_namespace, 
 
 
 def test_apply_k_installs_a_working_operator(bare_cluster: Cluster) -> None:
-    bare_cluster.kubectl("apply", "--server-side", "-k", str(ROOT / "manifests"))
-    image = "vectorindex-operator=vectorindex-operator:dev"
-    bare_cluster.kubectl("--namespace", SYSTEM, "set", "image", "deployment/vectorindex-operator", image)
-    bare_cluster.kubectl("--namespace", SYSTEM, "rollout", "status", "deployment/vectorindex-operator", "--timeout=60s")
-    namespace = create_namespace(bare_cluster, "by-kustomize")
-    namespace.kubectl("apply", "-k", str(ROOT / "manifests" / "samples"))
-    status = namespace.wait_until(
-        "seen", "vi", "products", lambda status: status.get("observedGeneration") == 1 and "conditions" in status
+    bare_cluster.kubectl("apply", "-k", str(ROOT / "manifests"))
+    bare_cluster.kubectl(
+        "--namespace", SYSTEM, "rollout", "status", "deployment/vectorindex-operator", "--timeout=60s"
     )
-    assert condition(status, "Stalled")[0] == "False"
+    namespace = create_namespace(bare_cluster, "by-kustomize")
+    namespace.kubectl("apply", "--filename", str(ROOT / "manifests" / "samples"))
+    for kind, name in (
+        ("vi", "products"),
+        ("videl", "products-recalled"),
+        ("videl", "products-discontinued"),
+        ("vireb", "products-quarterly"),
+    ):
+        status = namespace.wait_until("seen", kind, name, lambda status: status["observedGeneration"] == 1)
+        assert condition(status, "Stalled")[0] == "False"
 
 
 def test_the_operator_removed_first_and_then_the_namespace_leaves_nothing_hanging(cluster: Cluster) -> None:
