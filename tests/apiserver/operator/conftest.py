@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.apiserver.operator.world import World, new_namespace
 
 from devcluster.api import Api
+from tests.apiserver.operator.world import World, new_namespace
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.apiserver.operator.world import World, conditions, eventually
+from tests.apiserver.operator.world import World, conditions
 
 
 def test_an_index_becomes_ready(world: World) -> None:

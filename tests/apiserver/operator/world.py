@@ -13,9 +13,9 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ DIMENSIONS = 16
 IMAGE = "vectorindex:test"
 
 Object = dict[str, Any]
+Result = TypeVar("Result")
 
 
 class Sidecar:
@@ -268,8 +269,8 @@ class World:
     def _replicas(self, transport: Transport, index: str) -> list[SidecarIndex]:
         return [SidecarIndex(transport, base_url(each.address, PORT), index) for each in self._of(index)]
 
-    def _call(self, work: Callable[[Transport], Any]) -> Any:
-        async def run() -> Any:
+    def _call(self, work: Callable[[Transport], Awaitable[Result]]) -> Result:
+        async def run() -> Result:
             async with Transport() as transport:
                 return await work(transport)
 

@@ -1,0 +1,417 @@
+"""A simulated world: an API server, sidecars and a clock in memory, and the real operator loop between them.
+
+The loop's own parts (queue, intake, watchlist, reconciler) are the real ones; only its ports are simulated. Every call
+of a port is counted, so that a fault can be put at each of them: a crash after it, or an answer that is lost although
+the call had its effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any, TypeVar
+
+from vectorindex.api import names
+from vectorindex.api.common import API_VERSION
+from vectorindex.cluster.errors import ConflictError, NotFoundError, UnavailableError
+from vectorindex.dataplane import errors as dataplane
+from vectorindex.reconcile.intake import Intake
+from vectorindex.reconcile.keys import Key
+from vectorindex.reconcile.ports import Manifest, Ports
+from vectorindex.reconcile.queue import Done, Failed, KeyedQueue, Outcome
+from vectorindex.reconcile.reconciler import Reconciler, is_temporary
+from vectorindex.reconcile.resync import Resync
+from vectorindex.reconcile.watchlist import Watchlist
+from vectorindex.wire.operations import (
+    BeforeAfter,
+    DeleteBody,
+    DeleteResult,
+    OperationBody,
+    OperationKind,
+    OperationList,
+    OperationState,
+    OperationStatus,
+    ParametersInForce,
+    RebuildResult,
+    Recall,
+    pack_bitmap,
+    request_digest,
+)
+from vectorindex.wire.state import Configuration, Counts, IndexState, PodIdentity
+
+Result = TypeVar("Result")
+
+NAMESPACE = "default"
+INDEX = "vi"
+REBUILD_SECONDS = 5.0
+START = datetime(2026, 1, 1, tzinfo=UTC)
+LIMIT = timedelta(hours=1)
+"""Simulated time after which a run must have ended."""
+
+
+class Mode(Enum):
+    CRASH = "crash"
+    """The operator ends right after the call: nothing is done between two calls, so this is every place to end at."""
+    LOST = "answer lost"
+    """The call has its effect, but the operator gets no answer."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens at the ``call``-th call of a port, counted from 0 over the whole run."""
+
+    call: int
+    mode: Mode
+
+
+class Crash(BaseException):
+    """The operator's process ends here."""
+
+
+class Sidecar:
+    """One pod's sidecar: what is on its volume survives; ``down`` says when it does not answer."""
+
+    def __init__(self, pod: str, clock: Clock, items: set[str], down: Callable[[float], bool]) -> None:
+        self.pod, self.items = pod, set(items)
+        self.executed: Counter[str] = Counter()
+        self.parameters = ParametersInForce(m=16, ef_construction=200, ef_search=64, rng_seed=0)
+        self.ledger: dict[str, OperationStatus] = {}
+        self._digests: dict[str, str] = {}
+        self._bodies: dict[str, tuple[OperationBody, float]] = {}
+        self._clock, self._down = clock, down
+        self._configuration = Configuration()
+
+    @property
+    def up(self) -> bool:
+        return not self._down(self._clock.seconds)
+
+    def state(self, uid: str) -> IndexState:
+        return IndexState(
+            volume_id=f"volume-{self.pod}",
+            boot_id="boot",
+            identity=PodIdentity(namespace=NAMESPACE, index=INDEX, uid=uid, pod=self.pod),
+            index_name=INDEX,
+            dimensions=8,
+            metric="L2",
+            sequence=sum(self.executed.values()),
+            counts=Counts(live=len(self.items), deleted=0, delta=0),
+            bytes=100 * len(self.items),
+            parameters=self.parameters,
+            configuration=self._configuration,
+        )
+
+    def configure(self, configuration: Configuration) -> None:
+        self._configuration = Configuration(
+            **self._configuration.model_dump(exclude_none=True) | configuration.model_dump(exclude_none=True)
+        )
+
+    def start(self, identifier: str, body: OperationBody) -> OperationStatus:
+        if identifier in self.ledger:
+            known = self._digests.get(identifier)
+            if known not in (None, request_digest(body)):
+                raise dataplane.OtherRequestError("another request", 409)
+            return self.look(identifier)
+        self._digests[identifier] = request_digest(body)
+        self._bodies[identifier] = (body, self._clock.seconds)
+        self.ledger[identifier] = OperationStatus(
+            id=identifier,
+            kind=body.kind,
+            state=OperationState.RUNNING,
+            volume_id=f"volume-{self.pod}",
+            object=body.object,
+        )
+        if isinstance(body, DeleteBody):
+            found = [name in self.items for name in body.request.external_ids]
+            self.items -= set(body.request.external_ids)
+            result = DeleteResult(deleted=sum(found), not_found=len(found) - sum(found), bitmap=pack_bitmap(found))
+            self._finish(identifier, result)
+        return self.ledger[identifier]
+
+    def look(self, identifier: str) -> OperationStatus:
+        if identifier not in self.ledger:
+            raise dataplane.NotFoundError(identifier)
+        record = self.ledger[identifier]
+        if record.state.finished:
+            return record
+        body, began = self._bodies[identifier]
+        elapsed = self._clock.seconds - began
+        if elapsed < REBUILD_SECONDS:
+            return record.model_copy(update={"progress": int(100 * elapsed / REBUILD_SECONDS)})
+        assert not isinstance(body, DeleteBody)
+        wanted = body.request.params.model_dump(exclude_none=True)
+        self.parameters = self.parameters.model_copy(update=wanted)
+        size = 100 * len(self.items)
+        result = RebuildResult(
+            vectors=BeforeAfter(before=len(self.items), after=len(self.items)),
+            bytes=BeforeAfter(before=size + 50, after=size),
+            recall=Recall(before=0.9, after=0.95, n=10, k=10, kind="live"),
+            unreachable=BeforeAfter(before=1, after=0),
+            parameters=self.parameters,
+            seconds={"build": REBUILD_SECONDS},
+        )
+        self._finish(identifier, result)
+        return self.ledger[identifier]
+
+    def cancel(self, identifier: str) -> OperationStatus:
+        record = self.ledger.get(identifier) or OperationStatus(
+            id=identifier, kind=None, state=OperationState.QUEUED, volume_id=f"volume-{self.pod}"
+        )
+        if not record.state.finished:
+            record = record.model_copy(update={"state": OperationState.CANCELLED})
+        self.ledger[identifier] = record
+        return record
+
+    def _finish(self, identifier: str, result: DeleteResult | RebuildResult) -> None:
+        done = {"state": OperationState.SUCCEEDED, "progress": 100, "result": result}
+        self.ledger[identifier] = self.ledger[identifier].model_copy(update=done)
+        self.executed[self.ledger[identifier].kind or OperationKind.DELETE] += 1
+
+
+@dataclass
+class Clock:
+    seconds: float = 0.0
+
+    def now(self) -> datetime:
+        return (START + timedelta(seconds=self.seconds)).replace(microsecond=0)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+@dataclass
+class Server:
+    """The API server's objects, and the events since they were last taken."""
+
+    clock: Clock
+    objects: dict[tuple[str, str], Manifest] = field(default_factory=dict)
+    events: list[tuple[Manifest, bool]] = field(default_factory=list)
+    recorded: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    status_writes: int = 0
+    _version: int = 0
+
+    def create(self, kind: str, name: str, spec: Manifest | None = None, **fields: Any) -> Manifest:
+        self._version += 1
+        created = self.clock.now().isoformat().replace("+00:00", "Z")
+        manifest: Manifest = {
+            "apiVersion": API_VERSION,
+            "kind": kind,
+            "metadata": {
+                "name": name,
+                "namespace": NAMESPACE,
+                "uid": f"uid-{self._version}-{name}",
+                "generation": 1,
+                "resourceVersion": str(self._version),
+                "creationTimestamp": created,
+            },
+            **({} if spec is None else {"spec": spec}),
+            **fields,
+        }
+        if "status" not in manifest and spec is not None:
+            manifest["status"] = {"observedGeneration": -1}
+        self.objects[kind, name] = manifest
+        self.events.append((copy.deepcopy(manifest), False))
+        return manifest
+
+    def change(self, kind: str, name: str, spec: Manifest) -> None:
+        manifest = self.objects[kind, name]
+        manifest["spec"] = {**manifest["spec"], **spec}
+        manifest["metadata"]["generation"] += 1
+        self.events.append((copy.deepcopy(manifest), False))
+
+    def delete(self, kind: str, name: str) -> None:
+        self.events.append((self.objects.pop((kind, name)), True))
+
+    def status(self, kind: str, name: str) -> Manifest:
+        status: Manifest = self.objects[kind, name]["status"]
+        return status
+
+    def apply(self, manifest: Manifest) -> Manifest:
+        key = (manifest["kind"], manifest["metadata"]["name"])
+        if key in self.objects:
+            return self.objects[key]
+        self._version += 1
+        applied = copy.deepcopy(manifest)
+        applied["metadata"] |= {"uid": f"uid-{self._version}", "resourceVersion": str(self._version), "generation": 1}
+        if manifest["kind"] == "StatefulSet":
+            applied["status"] = {"observedGeneration": 1, "replicas": manifest["spec"]["replicas"]}
+        self.objects[key] = applied
+        self.events.append((copy.deepcopy(applied), False))
+        return applied
+
+    def apply_status(self, manifest: Manifest, status: Manifest) -> None:
+        live = self.objects.get((manifest["kind"], manifest["metadata"]["name"]))
+        if live is None:
+            raise NotFoundError("gone", 404)
+        if live["metadata"]["uid"] != manifest["metadata"]["uid"]:
+            raise ConflictError("another UID", 409)
+        self.status_writes += 1
+        live["status"] = copy.deepcopy(status)
+        time = self.clock.now().isoformat().replace("+00:00", "Z")
+        live["metadata"]["managedFields"] = [
+            {"manager": names.FIELD_MANAGER, "operation": "Apply", "subresource": "status", "time": time}
+        ]
+        self.events.append((copy.deepcopy(live), False))
+
+
+class World:
+    """An index ``vi`` of three pods, and an operator that is started again whenever it crashes."""
+
+    def __init__(self, items: list[set[str]], down: dict[int, Callable[[float], bool]] | None = None) -> None:
+        self.clock = Clock()
+        self.server = Server(self.clock)
+        self.faults: dict[int, Mode] = {}
+        self.calls: list[str] = []
+        self.crashes = 0
+        self.sidecars = {
+            name: Sidecar(name, self.clock, held, (down or {}).get(ordinal, lambda _seconds: False))
+            for ordinal, held in enumerate(items)
+            for name in [names.pod(INDEX, ordinal)]
+        }
+        managed = {"replicas": len(items), "storage": {"size": "1Gi"}}
+        self.server.create("VectorIndex", INDEX, {"dimensions": 8, "metric": "L2", "managed": managed})
+
+    def run(self, finished: Callable[[Server], bool], faults: tuple[Fault, ...] = ()) -> None:
+        """Let the operator work until ``finished``, with these faults."""
+        self.faults = {fault.call: fault.mode for fault in faults}
+        asyncio.run(self._run(finished))
+
+    async def _run(self, finished: Callable[[Server], bool]) -> None:
+        while not await self._incarnation(finished):
+            self.crashes += 1
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            self.clock.seconds += 1.0
+
+    async def _incarnation(self, finished: Callable[[Server], bool]) -> bool:
+        """One life of the operator; False when it crashed."""
+        ports = Ports(SimulatedCluster(self), SimulatedSidecars(self), self.clock.now)
+        queue = KeyedQueue(self.clock.monotonic, random.Random(0))
+        watchlist = Watchlist()
+        reconciler = Reconciler(ports, watchlist, "image", queue.enter)
+        intake = Intake(watchlist, queue.enter)
+        self.server.events.clear()  # what happened before is in the list
+        try:
+            await Resync(ports.cluster, intake, [None], self.clock.monotonic).once()
+            while not finished(self.server):
+                self._deliver(intake)
+                key = queue.take()
+                if key is None:
+                    due = queue.next_due()
+                    assert due is not None, "nothing is scheduled any more"
+                    self.clock.seconds = max(due, self.clock.seconds)
+                    assert self.clock.now() < START + LIMIT, f"not finished: {self.server.objects}"
+                else:
+                    queue.finish(key, await self._reconcile(reconciler, key))
+        except Crash:
+            return False
+        except UnavailableError:
+            return False  # a resync that failed is done again, as after a crash
+        return True
+
+    async def _reconcile(self, reconciler: Reconciler, key: Key) -> Outcome:
+        try:
+            return Done(await reconciler.reconcile(key))
+        except Exception as error:
+            if not is_temporary(error):
+                raise
+            return Failed(error)
+
+    def _deliver(self, intake: Intake) -> None:
+        events, self.server.events = self.server.events, []
+        for manifest, deleted in events:
+            if manifest["kind"] in ("VectorIndex", "IndexDelete", "IndexRebuild"):
+                intake.own(manifest, deleted=deleted)
+            else:
+                intake.child(manifest)
+
+    def call(self, title: str, act: Callable[[], Result], lost: Exception) -> Result:
+        """One call of a port: counted, and hit by the fault that is meant for it."""
+        mode = self.faults.get(len(self.calls))
+        self.calls.append(title)
+        try:
+            return copy.deepcopy(act())
+        finally:
+            if mode is Mode.CRASH:
+                raise Crash
+            if mode is Mode.LOST:
+                raise lost
+
+
+class SimulatedCluster:
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        return self._call(f"GET {kind} {name}", lambda: self._world.server.objects.get((kind, name)))
+
+    async def objects(self, kind: str, namespace: str | None, labels: str = "") -> AsyncIterator[Manifest]:
+        objects = self._world.server.objects
+        for manifest in self._call(f"LIST {kind}", lambda: [each for (of, _), each in objects.items() if of == kind]):
+            yield manifest
+
+    async def pods(self, namespace: str, labels: str) -> list[Manifest]:
+        return self._call("LIST Pod", lambda: [_pod(sidecar) for sidecar in self._world.sidecars.values()])
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        return self._call(f"APPLY {manifest['kind']}", lambda: self._world.server.apply(manifest))
+
+    async def apply_status(self, manifest: Manifest, status: Manifest) -> None:
+        title = f"STATUS {manifest['kind']} {manifest['metadata']['name']}"
+        self._call(title, lambda: self._world.server.apply_status(manifest, status))
+
+    async def record(self, manifest: Manifest, reason: str, note: str, *, warning: bool, transition: str) -> None:
+        identity = (manifest["metadata"]["uid"], reason, transition)
+        self._call(f"EVENT {reason}", lambda: self._world.server.recorded.update([identity]))
+
+    def _call(self, title: str, act: Callable[[], Result]) -> Result:
+        return self._world.call(title, act, UnavailableError("no answer"))
+
+
+class SimulatedSidecars:
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def state(self, address: str, index: str) -> IndexState:
+        uid = self._world.server.objects["VectorIndex", INDEX]["metadata"]["uid"]
+        return self._call(f"state {address}", address, lambda sidecar: sidecar.state(uid))
+
+    async def configure(self, address: str, index: str, configuration: Configuration) -> None:
+        self._call(f"configure {address}", address, lambda sidecar: sidecar.configure(configuration))
+
+    async def start(self, address: str, index: str, operation: str, body: OperationBody) -> OperationStatus:
+        return self._call(f"start {address}", address, lambda sidecar: sidecar.start(operation, body))
+
+    async def operation(self, address: str, index: str, operation: str) -> OperationStatus:
+        return self._call(f"operation {address}", address, lambda sidecar: sidecar.look(operation))
+
+    async def cancel(self, address: str, index: str, operation: str) -> OperationStatus:
+        return self._call(f"cancel {address}", address, lambda sidecar: sidecar.cancel(operation))
+
+    async def operations(self, address: str, index: str) -> OperationList:
+        def listed(sidecar: Sidecar) -> OperationList:
+            return OperationList(volume_id="", operations=tuple(map(sidecar.look, sidecar.ledger)))
+
+        return self._call(f"operations {address}", address, listed)
+
+    def _call(self, title: str, address: str, act: Callable[[Sidecar], Result]) -> Result:
+        sidecar = self._world.sidecars[address]
+
+        def guarded() -> Result:
+            if not sidecar.up:
+                raise dataplane.UnreachableError("connection refused")
+            return act(sidecar)
+
+        return self._world.call(title, guarded, dataplane.UnreachableError("no answer"))
+
+
+def _pod(sidecar: Sidecar) -> Manifest:
+    """The Pod; its address is its name."""
+    ready = "True" if sidecar.up else "False"
+    status = {"phase": "Running", "podIP": sidecar.pod, "conditions": [{"type": "Ready", "status": ready}]}
+    return {"metadata": {"name": sidecar.pod, "namespace": NAMESPACE, "uid": sidecar.pod}, "status": status}
