@@ -1,0 +1,44 @@
+"""The configuration that pods get by the spec."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.domain.given import index
+from vectorindex.domain.configuration import cpus, differs, wanted_configuration
+from vectorindex.wire.state import Configuration
+
+
+def test_what_the_spec_leaves_unset_is_not_sent() -> None:
+    sent = wanted_configuration(index()).to_json()
+    assert sent == {"deleted_percent": 20, "delta_percent": 10, "min_items": 1_000}
+
+
+@pytest.mark.parametrize(
+    ("limit", "threads"),
+    [("4", 3), ("500m", 1), ("2500m", 1), ("3.9", 2), ("1", 1), ("1k", 256), ("1e1", 9)],
+)
+def test_threads_are_the_cpu_limit_less_one(limit: str, threads: int) -> None:
+    managed = {"replicas": 1, "storage": {"size": "1Gi"}, "resources": {"limits": {"cpu": limit}}}
+    assert wanted_configuration(index(managed=managed)).threads == threads
+    own = wanted_configuration(index(managed=managed, maintenance={"threads": 7}))
+    assert own.threads == 7
+
+
+@pytest.mark.parametrize("quantity", ["", "x", "1Q", "m"])
+def test_what_is_no_quantity_is_refused(quantity: str) -> None:
+    with pytest.raises(ValueError, match="quantity of CPU"):
+        cpus(quantity)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "actual", "different"),
+    [
+        pytest.param(Configuration(ef_search=1), Configuration(ef_search=1, threads=2), False, id="more is set"),
+        pytest.param(Configuration(ef_search=1), Configuration(ef_search=2), True, id="another value"),
+        pytest.param(Configuration(ef_search=1), Configuration(), True, id="not set"),
+        pytest.param(Configuration(), Configuration(ef_search=1), False, id="nothing wanted"),
+    ],
+)
+def test_differences(wanted: Configuration, actual: Configuration, different: bool) -> None:
+    assert differs(wanted, actual) is different

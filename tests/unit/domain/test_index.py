@@ -1,0 +1,229 @@
+"""A VectorIndex: what its conditions say, and when its status is written."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.unit.domain.given import MEMBERS, NOW, index, member, missing, parameters, state
+from vectorindex.api.vectorindex import VectorIndexStatus
+from vectorindex.domain.children import Child, Step
+from vectorindex.domain.index import Applied, IndexSnapshot, Rollout, decide, summarize
+from vectorindex.domain.members import NoAnswer, WrongIdentity
+from vectorindex.wire.state import Configuration
+
+
+def child(step: Step, kind: str = "Service", name: str = "vi") -> Child:
+    return Child({"kind": kind, "metadata": {"name": name, "namespace": "default"}}, step)
+
+
+def snapshot(**changes: Any) -> IndexSnapshot:
+    fields: dict[str, Any] = {
+        "now": NOW,
+        "index": index(),
+        "children": (child(Step.KEEP),),
+        "rollout": Rollout(),
+        "members": MEMBERS,
+    }
+    return IndexSnapshot(**fields | changes)
+
+
+def stated(status: VectorIndexStatus) -> dict[str, str]:
+    return {condition.type: f"{condition.status.value}/{condition.reason}" for condition in status.conditions}
+
+
+MISMATCH = WrongIdentity("answers as another one")
+
+
+@pytest.mark.parametrize(
+    ("changes", "applied", "ready", "reconciling", "stalled"),
+    [
+        pytest.param({}, Applied(), "True/AllPodsReady", "False/UpToDate", "False/NotStalled", id="all is well"),
+        pytest.param(
+            {"members": (member(0), member(1, ready=False), missing(2))},
+            Applied(),
+            "False/PodsNotReady",
+            "True/Progressing",
+            "False/NotStalled",
+            id="pods are starting",
+        ),
+        pytest.param(
+            {"members": (member(0), member(1), member(2, NoAnswer("connection refused")))},
+            Applied(),
+            "False/PodsNotReady",
+            "True/Progressing",
+            "False/NotStalled",
+            id="a ready pod does not answer",
+        ),
+        pytest.param(
+            {},
+            Applied(changed=("StatefulSet vi",)),
+            "True/AllPodsReady",
+            "True/Progressing",
+            "False/NotStalled",
+            id="an object was applied",
+        ),
+        pytest.param(
+            {"rollout": Rollout(rolling=True)},
+            Applied(),
+            "True/AllPodsReady",
+            "True/RolloutInProgress",
+            "False/NotStalled",
+            id="a rollout",
+        ),
+        pytest.param(
+            {"rollout": Rollout(pending=True)},
+            Applied(),
+            "True/AllPodsReady",
+            "True/Progressing",
+            "False/NotStalled",
+            id="scaling",
+        ),
+        pytest.param(
+            {"children": (child(Step.CONFLICT),)},
+            Applied(),
+            "False/NameConflict",
+            "False/NameConflict",
+            "True/NameConflict",
+            id="an object of the name is another's",
+        ),
+        pytest.param(
+            {"children": (child(Step.AWAIT_REMOVAL),), "members": (missing(0),)},
+            Applied(),
+            "False/PodsNotReady",
+            "True/Progressing",
+            "False/NotStalled",
+            id="the index of that name before is still going away",
+        ),
+        pytest.param(
+            {"members": (member(0), member(1, MISMATCH), member(2))},
+            Applied(),
+            "False/IdentityMismatch",
+            "False/IdentityMismatch",
+            "True/IdentityMismatch",
+            id="a pod answers as another index",
+        ),
+        pytest.param(
+            {},
+            Applied(rejected={"StatefulSet vi": "size is invalid"}),
+            "True/AllPodsReady",
+            "False/InvalidSpec",
+            "True/InvalidSpec",
+            id="the API server refuses an object: what runs goes on",
+        ),
+    ],
+)
+def test_conditions(changes: dict[str, Any], applied: Applied, ready: str, reconciling: str, stalled: str) -> None:
+    status = summarize(snapshot(**changes), applied).status
+    conditions = stated(status)
+    assert (conditions["Ready"], conditions["Reconciling"], conditions["Stalled"]) == (ready, reconciling, stalled)
+
+
+@pytest.mark.parametrize(
+    ("changes", "applied", "condition", "message"),
+    [
+        pytest.param({}, Applied(), "Ready", "3 pods ready", id="ready"),
+        pytest.param(
+            {"members": (member(0), missing(1), member(2, ready=False))},
+            Applied(),
+            "Ready",
+            "1 of 3 pods ready: vi-1 does not exist, vi-2 is not ready",
+            id="not ready",
+        ),
+        pytest.param(
+            {"children": (child(Step.CONFLICT, "ConfigMap", "vi-identity"),)},
+            Applied(),
+            "Stalled",
+            "ConfigMap vi-identity exists already and does not belong to this VectorIndex: remove it, or create a "
+            "VectorIndex with another name",
+            id="conflict",
+        ),
+        pytest.param(
+            {"members": (member(0, MISMATCH),)}, Applied(), "Stalled", "pod vi-0 answers as another one", id="identity"
+        ),
+        pytest.param(
+            {},
+            Applied(rejected={"Service vi": "no"}),
+            "Stalled",
+            "the API server refuses Service vi: no",
+            id="rejected",
+        ),
+    ],
+)
+def test_messages(changes: dict[str, Any], applied: Applied, condition: str, message: str) -> None:
+    found = summarize(snapshot(**changes), applied).status.condition(condition)
+    assert found is not None
+    assert found.message == message
+
+
+def test_totals_over_pods() -> None:
+    answers = [
+        state("vi-0", live=100, deleted=5, delta=1),
+        state("vi-1", live=90, deleted=9, delta=3, parameters=parameters(m=32)),
+    ]
+    status = summarize(snapshot(members=tuple(map(member, range(2), answers))), Applied()).status
+    assert (status.vectors, status.deleted_vectors, status.delta_vectors) == (100, 9, 3)
+    assert status.bytes == 2_000
+    assert status.parameters is None  # the pods differ
+    assert (status.replicas, status.ready_replicas) == (3, 2)
+
+
+def test_a_pod_that_does_not_answer_keeps_its_last_figures() -> None:
+    before = summarize(snapshot(), Applied()).status
+    members = (member(0), member(1, NoAnswer("connection refused")), member(2))
+    status = summarize(snapshot(index=index(before.to_dict()), members=members), Applied()).status
+    row = status.pods[1]
+    assert (row.ready, row.message, row.vectors, row.boot_id) == (False, "connection refused", 100, "boot")
+
+
+def test_before_any_pod_has_answered_nobody_knows_whether_maintenance_is_needed() -> None:
+    status = summarize(snapshot(members=(missing(0),)), Applied()).status
+    assert stated(status)["MaintenanceNeeded"] == "Unknown/PodsNotReady"
+    assert status.vectors is None
+
+
+def test_every_pod_gets_the_configuration_that_it_does_not_have() -> None:
+    wanted = index(hnsw={"m": 32, "efSearch": 100}, maintenance={"deletedPercent": 30, "threads": 2})
+    done = Configuration(ef_search=100, deleted_percent=30, delta_percent=10, min_items=1_000, threads=2, desired_m=32)
+    members = (member(0), member(1, state("vi-1", configuration=done)), member(2, NoAnswer("connection refused")))
+    configure = decide(snapshot(index=wanted, members=members)).configure
+    assert [(each.pod, each.configuration) for each in configure] == [("vi-0", done)]
+
+
+WRITTEN = summarize(snapshot(), Applied()).status
+MORE = (member(0, state("vi-0", live=200)), member(1), member(2))
+LESS_READY = (member(0), member(1), member(2, ready=False))
+
+
+@pytest.mark.parametrize(
+    ("changes", "write"),
+    [
+        pytest.param({}, False, id="nothing changed"),
+        pytest.param({"last_write": NOW - timedelta(hours=1)}, False, id="nothing changed for an hour"),
+        pytest.param({"members": MORE, "last_write": NOW - timedelta(seconds=59)}, False, id="figures after 59 s"),
+        pytest.param({"members": MORE, "last_write": NOW - timedelta(seconds=60)}, True, id="figures after 60 s"),
+        pytest.param(
+            {"members": MORE, "last_write": NOW - timedelta(seconds=5), "run_ended": NOW - timedelta(seconds=1)},
+            True,
+            id="figures when a run has ended",
+        ),
+        pytest.param(
+            {"members": MORE, "last_write": NOW - timedelta(seconds=5), "run_ended": NOW - timedelta(seconds=9)},
+            False,
+            id="a run that ended before the last write",
+        ),
+        pytest.param({"members": LESS_READY, "last_write": NOW}, True, id="a condition at once"),
+    ],
+)
+def test_when_the_status_is_written(changes: dict[str, Any], write: bool) -> None:
+    fields = {"index": index(WRITTEN.to_dict()), "last_write": NOW, **changes}
+    assert summarize(snapshot(**fields), Applied()).write is write
+
+
+@pytest.mark.parametrize(
+    ("quiet", "again"), [(0, 2.0), (10, 2.0), (100, 10.0), (10_000, 30.0)], ids=["now", "10 s", "100 s", "hours"]
+)
+def test_pods_are_asked_less_often_the_longer_nothing_happens(quiet: float, again: float) -> None:
+    assert summarize(snapshot(last_write=NOW - timedelta(seconds=quiet)), Applied()).again == again

@@ -1,0 +1,71 @@
+"""Which pods an index should have, and whose answers count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.domain.given import UID, index, state
+from vectorindex.domain.members import NoAnswer, Pod, WrongIdentity, judge, members, troubles
+from vectorindex.wire.state import IndexState, PodIdentity
+
+OURS = PodIdentity(namespace="default", index="vi", uid=UID, pod="vi-0")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        pytest.param({"identity": None}, "without an identity", id="started by hand"),
+        pytest.param({"identity": OURS.model_copy(update={"namespace": "x"})}, "namespace is 'x'", id="namespace"),
+        pytest.param({"identity": OURS.model_copy(update={"index": "x"})}, "index is 'x', not 'vi'", id="index"),
+        pytest.param(
+            {"identity": OURS.model_copy(update={"uid": "x"})}, "uid is 'x'", id="an index of that name before"
+        ),
+        pytest.param({"identity": OURS.model_copy(update={"pod": "vi-1"})}, "pod is 'vi-1'", id="another pod"),
+        pytest.param({"dimensions": 9}, "9 dimensions and metric L2, not 8 and L2", id="dimensions"),
+        pytest.param({"metric": "Cosine"}, "8 dimensions and metric Cosine", id="metric"),
+    ],
+)
+def test_an_answer_of_another_one_does_not_count(changes: dict[str, Any], words: str) -> None:
+    answer = judge(index(), "vi-0", state(**changes))
+    assert isinstance(answer, WrongIdentity)
+    assert words in answer.message
+
+
+def test_our_own_answer_counts() -> None:
+    assert isinstance(judge(index(), "vi-0", state()), IndexState)
+
+
+def pod(name: str, **changes: Any) -> dict[str, Any]:
+    status = {"phase": "Running", "podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
+    return {"metadata": {"name": name, "uid": "u", **changes.pop("metadata", {})}, "status": {**status, **changes}}
+
+
+@pytest.mark.parametrize(
+    ("manifest", "address", "ready"),
+    [
+        pytest.param(pod("p"), "10.0.0.1", True, id="ready"),
+        pytest.param(pod("p", phase="Pending"), None, True, id="not running"),
+        pytest.param(pod("p", conditions=[{"type": "Ready", "status": "False"}]), "10.0.0.1", False, id="not ready"),
+        pytest.param(pod("p", metadata={"deletionTimestamp": "t"}), "10.0.0.1", False, id="going away"),
+        pytest.param({"metadata": {"name": "p", "uid": "u"}}, None, False, id="just created"),
+    ],
+)
+def test_what_is_read_of_a_pod(manifest: dict[str, Any], address: str | None, ready: bool) -> None:
+    read = Pod.read(manifest)
+    assert (read.address, read.ready) == (address, ready)
+
+
+def test_members_are_the_ordinals_below_replicas() -> None:
+    names = ("vi-0", "vi-1", "vi-3", "vi-01", "other-2")
+    pods = [Pod(name, "u", None if name == "vi-1" else "10.0.0.1", True) for name in names]
+    found = members(index(), pods, {name: state(name) for name in names})
+    assert [(member.name, member.address) for member in found] == [("vi-0", "10.0.0.1"), ("vi-1", None), ("vi-2", None)]
+    assert troubles(found) == ("vi-1 does not run yet", "vi-2 does not exist")
+
+
+def test_a_pod_that_does_not_answer_has_no_address_to_call() -> None:
+    [first, *_] = members(index(), [Pod("vi-0", "u", "10.0.0.1", True)], {"vi-0": NoAnswer("connection refused")})
+    assert first.address is None
+    assert first.trouble == "connection refused"

@@ -1,0 +1,275 @@
+"""An IndexRebuild: whose turn it is, which pod is next, and what the answers come to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.domain.given import MEMBERS, NOW, ago, at_work, begun, index, member, rebuild_run, rebuilt, state
+from vectorindex.api import IndexRebuild
+from vectorindex.domain.members import NoAnswer
+from vectorindex.domain.rebuild import RebuildSnapshot, decide, first_in_line, summarize
+from vectorindex.domain.run import Begin, Decision, End, Refused, Replies, Wait, Work
+from vectorindex.wire.operations import OperationState, RebuildBody
+
+
+def snapshot(run: IndexRebuild, **changes: Any) -> RebuildSnapshot:
+    fields: dict[str, Any] = {
+        "now": NOW,
+        "run": run,
+        "index": index(),
+        "members": MEMBERS,
+        "last_write": None,
+        "ahead": None,
+    }
+    return RebuildSnapshot(**fields | changes)
+
+
+def row(ordinal: int, state: str, **figures: Any) -> dict[str, Any]:
+    name = f"vi-{ordinal}"
+    return {"name": name, "state": state, "volumeID": f"volume-of-{name}", **figures}
+
+
+def started(*states: str, **spec: Any) -> IndexRebuild:
+    rows = [row(ordinal, state) for ordinal, state in enumerate(states or ("Pending",) * 3)]
+    return rebuild_run(begun(pods=rows), **spec)
+
+
+def called(decision: Decision) -> list[str]:
+    assert isinstance(decision, Work)
+    return [call.pod for call in decision.calls]
+
+
+DOWN = (member(0), member(1, NoAnswer("connection refused"), ready=False), member(2))
+
+
+@pytest.mark.parametrize(
+    ("run", "changes", "decision", "reason", "words"),
+    [
+        pytest.param(
+            rebuild_run(), {"ahead": "earlier"}, Wait, "Queued", "IndexRebuild earlier", id="another one first"
+        ),
+        pytest.param(
+            rebuild_run(), {"members": DOWN}, Wait, "IndexNotReady", "vi-1 connection refused", id="a pod is down"
+        ),
+        pytest.param(
+            rebuild_run(),
+            {"members": (member(0, ready=False),)},
+            Wait,
+            "IndexNotReady",
+            "vi-0 is not ready",
+            id="not ready",
+        ),
+        pytest.param(
+            rebuild_run(params={"m": 32}),
+            {"index": index(hnsw={"m": 16})},
+            End,
+            "InvalidRequest",
+            "params.m is 32, but VectorIndex vi sets 16: change VectorIndex.spec.hnsw.m",
+            id="a contradiction",
+        ),
+        pytest.param(
+            rebuild_run(params={"efConstruction": 7}),
+            {"index": index(hnsw={"efConstruction": 8}), "ahead": "earlier"},
+            End,
+            "InvalidRequest",
+            "hnsw.efConstruction",
+            id="a contradiction does not wait for its turn",
+        ),
+        pytest.param(
+            rebuild_run(cancel=True), {"ahead": "earlier"}, End, "Cancelled", "before any pod", id="cancelled"
+        ),
+        pytest.param(
+            started("Succeeded", "Pending", "Pending"),
+            {"members": DOWN},
+            Wait,
+            "IndexNotReady",
+            "vi-1 is next, as soon as all pods serve: vi-1 connection refused",
+            id="a pod is down before its turn",
+        ),
+    ],
+)
+def test_what_a_rebuild_waits_for(
+    run: IndexRebuild, changes: dict[str, Any], decision: type[Wait] | type[End], reason: str, words: str
+) -> None:
+    decided = decide(snapshot(run, **changes))
+    assert isinstance(decided, decision)
+    assert decided.reason == reason
+    assert words in decided.message
+
+
+@pytest.mark.parametrize(
+    ("params", "hnsw"),
+    [
+        pytest.param({"m": 16}, {"m": 16}, id="the same value"),
+        pytest.param({"m": 16}, {"efConstruction": 8}, id="another field"),
+        pytest.param({"m": 16}, None, id="the index sets nothing"),
+        pytest.param(None, {"m": 16}, id="the run sets nothing"),
+    ],
+)
+def test_no_contradiction(params: dict[str, int] | None, hnsw: dict[str, int] | None) -> None:
+    seen = snapshot(rebuild_run(params=params), index=index(hnsw=hnsw))
+    assert decide(seen) == Begin()
+
+
+def test_the_pods_that_exist_are_recorded_at_the_start() -> None:
+    status = summarize(snapshot(rebuild_run()), Begin(), {}).status
+    assert [(pod.name, pod.state) for pod in status.pods] == [(f"vi-{n}", "Pending") for n in range(3)]
+    assert status.start_time == NOW
+
+
+@pytest.mark.parametrize(
+    ("states", "pods"),
+    [
+        pytest.param(("Pending", "Pending", "Pending"), ["vi-0"], id="the first"),
+        pytest.param(("Running", "Pending", "Pending"), ["vi-0"], id="the one at work is asked"),
+        pytest.param(("Succeeded", "Pending", "Pending"), ["vi-1"], id="the next"),
+        pytest.param(("Succeeded", "Succeeded", "Unreachable"), ["vi-2"], id="one that did not answer"),
+        pytest.param(("Succeeded", "Succeeded", "Succeeded"), [], id="none is left"),
+    ],
+)
+def test_one_pod_after_the_other(states: tuple[str, ...], pods: list[str]) -> None:
+    assert called(decide(snapshot(started(*states)))) == pods
+
+
+def test_a_pod_on_another_volume_has_not_done_its_part() -> None:
+    replaced = member(0, state("vi-0", volume_id="a new one"))
+    run = started("Succeeded", "Succeeded", "Pending")
+    assert called(decide(snapshot(run, members=(replaced, *MEMBERS[1:])))) == ["vi-0"]
+
+
+def test_a_pod_at_work_is_waited_for_even_when_others_are_down() -> None:
+    members = (member(0), member(1), member(2, NoAnswer("connection refused")))
+    assert called(decide(snapshot(started("Running", "Pending", "Pending"), members=members))) == ["vi-0"]
+
+
+def test_parameters_of_the_run_and_of_the_index_are_joined() -> None:
+    run = started(params={"m": 32}, verify={"samples": 50, "k": 5, "minRecallPercent": 90})
+    decision = decide(snapshot(run, index=index(hnsw={"efConstruction": 400, "seed": 7})))
+    assert isinstance(decision, Work)
+    [call] = decision.calls
+    assert call.operation == "uid-of-run.1"
+    assert isinstance(call.body, RebuildBody)
+    assert call.body.request.to_json() == {
+        "params": {"M": 32, "ef_construction": 400, "rng_seed": 7},
+        "verify": {"samples": 50, "k": 5, "min_recall_percent": 90},
+    }
+
+
+FAILED = at_work(1, 50, state=OperationState.FAILED, reason="RecallRegressed", message="recall would fall")
+
+
+@pytest.mark.parametrize(
+    ("states", "replies", "reason", "words", "progress"),
+    [
+        pytest.param(
+            ("Running", "Pending", "Pending"), {"vi-0": at_work(0, 61)}, "Running", "vi-0 (1 of 3)", 20, id="at work"
+        ),
+        pytest.param(
+            ("Running", "Pending", "Pending"), {"vi-0": rebuilt(0)}, "Running", "next is pod vi-1", 33, id="one done"
+        ),
+        pytest.param(
+            ("Succeeded", "Running", "Pending"),
+            {"vi-1": NoAnswer("connection refused")},
+            "PodsUnreachable",
+            "vi-1 (2 of 3): connection refused",
+            33,
+            id="down in the middle",
+        ),
+        pytest.param(
+            ("Succeeded", "Running", "Pending"),
+            {"vi-1": FAILED},
+            "RecallRegressed",
+            "pod vi-1: recall would fall; rebuilt, and kept: vi-0",
+            50,
+            id="refused by its recall",
+        ),
+        pytest.param(
+            ("Pending", "Pending", "Pending"),
+            {"vi-0": Refused("too large")},
+            "OperationFailed",
+            "vi-0 refuses the request: too large; no pod has a new graph",
+            0,
+            id="refused",
+        ),
+        pytest.param(
+            ("Succeeded", "Succeeded", "Running"),
+            {"vi-2": rebuilt(2)},
+            "Completed",
+            "rebuilt 3 pods; recall 0.9000 before, 0.9500 after",
+            100,
+            id="all done",
+        ),
+    ],
+)
+def test_what_the_answer_comes_to(
+    states: tuple[str, ...], replies: Replies, reason: str, words: str, progress: int
+) -> None:
+    status = summarize(snapshot(started(*states)), Work(()), replies).status
+    condition = status.condition("Succeeded")
+    assert condition is not None
+    assert condition.reason == reason
+    assert words in condition.message
+    assert status.progress_percent == progress
+
+
+def test_what_is_left_is_looked_at_again_and_nothing_after_the_end() -> None:
+    run = started("Running", "Pending", "Pending")
+    assert summarize(snapshot(run), Work(()), {"vi-0": at_work(0, 1)}).again == 2.0
+    assert summarize(snapshot(run), Work(()), {"vi-0": rebuilt(0)}).again == 0.0
+    ended = summarize(snapshot(run), Work(()), {"vi-0": Refused("too large")})
+    assert ended.again is None
+    assert ended.status.completion_time == NOW
+
+
+def test_figures_over_pods() -> None:
+    status = summarize(snapshot(started("Running", "Pending", "Pending")), Work(()), {"vi-0": rebuilt(0, 0.97)}).status
+    for ordinal, recall in ((1, 0.93), (2, 1.0)):
+        run = rebuild_run(status.to_dict())
+        status = summarize(snapshot(run), Work(()), {f"vi-{ordinal}": rebuilt(ordinal, recall)}).status
+    assert (status.vectors_before, status.vectors_after) == (102, 92)  # the most of any pod
+    assert (status.bytes_before, status.bytes_after, status.bytes_reclaimed) == (3_000, 2_700, 300)  # sums
+    assert status.duration_seconds == 4  # the longest, rounded up
+    assert (status.recall_before, status.recall_after) == ("0.9000", "0.9300")  # the lowest
+    assert (status.unreachable_before, status.unreachable_after) == (2, 0)
+    assert status.parameters is not None
+    assert status.parameters.m == 16
+
+
+def test_parameters_are_shown_only_where_pods_agree() -> None:
+    status = summarize(snapshot(started("Running", "Pending", "Pending")), Work(()), {"vi-0": rebuilt(0)}).status
+    status = summarize(snapshot(rebuild_run(status.to_dict())), Work(()), {"vi-1": rebuilt(1, m=32)}).status
+    assert status.parameters is None
+
+
+def test_an_index_without_items_has_no_recall() -> None:
+    reply = rebuilt(0)
+    assert reply.result is not None
+    reply = reply.model_copy(update={"result": reply.result.model_copy(update={"recall": None})})
+    status = summarize(snapshot(started("Running", "Succeeded", "Succeeded")), Work(()), {"vi-0": reply}).status
+    assert status.recall_after is None
+    condition = status.condition("Succeeded")
+    assert condition is not None
+    assert condition.message == "rebuilt 3 pods"
+
+
+@pytest.mark.parametrize(
+    ("line", "first"),
+    [
+        pytest.param(
+            [rebuild_run(name="late", created=10), rebuild_run(name="early", created=20)], "early", id="by creation"
+        ),
+        pytest.param([rebuild_run(name="b"), rebuild_run(name="a")], "a", id="then by name"),
+        pytest.param([rebuild_run(name="a"), rebuild_run(begun(), name="b")], "b", id="what has started goes on"),
+        pytest.param(
+            [rebuild_run(begun(completionTime=ago(0)), name="a"), rebuild_run(name="b")],
+            "b",
+            id="what has ended is out",
+        ),
+    ],
+)
+def test_whose_turn_it_is(line: list[IndexRebuild], first: str) -> None:
+    chosen = first_in_line(line)
+    assert chosen is not None
+    assert chosen.metadata.name == first

@@ -1,0 +1,132 @@
+"""Which keys an event enters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vectorindex.reconcile.intake import Intake
+from vectorindex.reconcile.keys import Key, Work
+from vectorindex.reconcile.watchlist import Watchlist
+
+INDEX, SWEEP = Key(Work.INDEX, "default", "vi"), Key(Work.SWEEP, "default", "vi")
+RUN, OTHER = Key(Work.DELETE, "default", "run"), Key(Work.REBUILD, "default", "other")
+
+
+class Entered:
+    """An intake, and the keys that were entered since the last look."""
+
+    def __init__(self) -> None:
+        self.keys: list[Key] = []
+        self.intake = Intake(Watchlist(), self.keys.append)
+
+    def since(self) -> set[Key]:
+        keys = set(self.keys)
+        self.keys.clear()
+        return keys
+
+
+@pytest.fixture
+def entered() -> Entered:
+    return Entered()
+
+
+def own(key: Key, generation: int = 1, observed: int = 1, uid: str = "u", **status: Any) -> dict[str, Any]:
+    metadata = {"name": key.name, "namespace": key.namespace, "uid": uid, "generation": generation}
+    spec = {} if key.work is Work.INDEX else {"indexRef": {"name": "vi"}}
+    return {
+        "kind": key.work.value,
+        "metadata": metadata,
+        "spec": spec,
+        "status": {"observedGeneration": observed, **status},
+    }
+
+
+ENDED: dict[str, Any] = {"completionTime": "2026-01-01T00:00:00Z"}
+
+
+def test_a_new_run_is_looked_at(entered: Entered) -> None:
+    entered.intake.own(own(RUN, observed=-1))
+    assert entered.since() == {RUN}
+
+
+def test_a_status_of_our_own_causes_nothing(entered: Entered) -> None:
+    entered.intake.own(own(RUN, observed=-1))
+    entered.since()
+    entered.intake.own(own(RUN, progressPercent=7))
+    assert entered.since() == set()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"generation": 2}, id="another spec"),
+        pytest.param({"uid": "v"}, id="created again"),
+        pytest.param({"observed": -1}, id="the status was stripped"),
+    ],
+)
+def test_what_is_not_ours_is_looked_at(entered: Entered, change: dict[str, Any]) -> None:
+    entered.intake.own(own(RUN))
+    entered.since()
+    entered.intake.own(own(RUN, **change))
+    assert entered.since() == {RUN}
+
+
+def test_a_finished_run_is_looked_at_only_for_a_new_generation(entered: Entered) -> None:
+    entered.intake.own(own(RUN, **ENDED))
+    assert entered.since() == set()
+    entered.intake.own(own(RUN, generation=2, **ENDED))
+    assert entered.since() == {RUN}
+
+
+def test_the_end_of_a_run_wakes_its_index_and_the_next_run(entered: Entered) -> None:
+    entered.intake.own(own(RUN))
+    entered.intake.own(own(OTHER))
+    entered.since()
+    entered.intake.own(own(RUN, **ENDED))
+    assert entered.since() == {INDEX, OTHER}
+
+
+def test_a_run_that_is_gone_is_swept_and_the_next_one_woken(entered: Entered) -> None:
+    entered.intake.own(own(RUN))
+    entered.intake.own(own(OTHER))
+    entered.since()
+    entered.intake.own(own(RUN), deleted=True)
+    assert entered.since() == {RUN, SWEEP, OTHER}
+    entered.intake.own(own(OTHER), deleted=True)
+    assert RUN not in entered.since()  # it is forgotten
+
+
+def test_an_index_that_comes_wakes_the_runs_that_wait_for_it(entered: Entered) -> None:
+    entered.intake.own(own(RUN))
+    entered.since()
+    entered.intake.own(own(INDEX, observed=-1))
+    assert entered.since() == {INDEX, SWEEP, RUN}
+    entered.intake.own(own(INDEX))
+    assert entered.since() == set()
+    entered.intake.own(own(INDEX), deleted=True)
+    assert entered.since() == {INDEX, RUN}
+
+
+def test_a_pod_wakes_its_index_its_runs_and_the_sweep(entered: Entered) -> None:
+    entered.intake.own(own(RUN))
+    entered.since()
+    entered.intake.pod({"metadata": {"namespace": "default", "labels": {"vectorindex.io/index": "vi"}}})
+    assert entered.since() == {INDEX, SWEEP, RUN}
+
+
+def test_a_child_wakes_its_index_and_others_nobody(entered: Entered) -> None:
+    entered.intake.child({"metadata": {"namespace": "default", "labels": {"vectorindex.io/index": "vi"}}})
+    assert entered.since() == {INDEX}
+    entered.intake.child({"metadata": {"namespace": "default"}})
+    assert entered.since() == set()
+
+
+def test_a_resync_looks_at_all_but_what_has_ended(entered: Entered) -> None:
+    for manifest in (own(INDEX), own(RUN), own(OTHER, **ENDED)):
+        entered.intake.again(manifest)
+    entered.since()
+    for manifest in (own(INDEX), own(RUN), own(OTHER, **ENDED)):
+        entered.intake.again(manifest)
+    assert entered.since() == {INDEX, SWEEP, RUN}
