@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from tests.apiserver.operator.world import World, conditions
+from devcluster.api import Object
+from tests.apiserver.operator.world import World, conditions, eventually, random_items
+
+
+def service(world: World, name: str) -> str:
+    return f"/api/v1/namespaces/{world.namespace}/services/{name}"
+
+
+def stateful_set(world: World, name: str) -> str:
+    return f"/apis/apps/v1/namespaces/{world.namespace}/statefulsets/{name}"
 
 
 def test_an_index_becomes_ready(world: World) -> None:
@@ -13,3 +22,99 @@ def test_an_index_becomes_ready(world: World) -> None:
     assert status["parameters"] == {"m": 16, "efConstruction": 200, "efSearch": 64, "seed": 0}
     assert conditions(status)["Ready"]["observedGeneration"] == status["observedGeneration"] == 1
     assert world.operator.healthz() == 200
+
+
+def test_nothing_but_the_status_is_written_on_a_users_object(world: World) -> None:
+    metadata = world.get("VectorIndex", "ready")["metadata"]
+    assert "finalizers" not in metadata
+    assert "annotations" not in metadata
+    ours = [entry for entry in metadata["managedFields"] if entry["manager"] == "vectorindex-operator"]
+    assert [(entry["operation"], entry["subresource"]) for entry in ours] == [("Apply", "status")]
+
+
+def test_drift_is_reverted_and_what_others_set_stays(world: World) -> None:
+    path = service(world, "ready")
+    world.api.patch(path, {"metadata": {"labels": {"theirs": "1"}}, "spec": {"selector": {"stray": "yes"}}})
+    world.api.patch(path, {"spec": {"selector": {"vectorindex.io/index": "another"}}})
+
+    def reverted() -> bool:
+        selector: dict[str, str] = world.api.get(path)["spec"]["selector"]
+        return selector["vectorindex.io/index"] == "ready"
+
+    eventually(reverted, "the Service selects the index's pods again", lambda: world.operator.log[-2000:])
+    assert world.api.get(path)["metadata"]["labels"]["theirs"] == "1"
+
+
+def test_an_object_that_is_removed_comes_back(world: World) -> None:
+    path = service(world, "ready-pods")
+    world.api.delete(path)
+    eventually(lambda: world.exists(path), "the Service is there again")
+
+
+def test_an_applied_object_is_not_applied_again(world: World) -> None:
+    """Applying what is there already would be a write on each look."""
+    world.reason("VectorIndex", "ready", "UpToDate", "Reconciling")
+    before = world.operator.log.count("applied StatefulSet ready")
+    versions = {path: world.api.get(path)["metadata"]["generation"] for path in [stateful_set(world, "ready")]}
+    world.patch("VectorIndex", "ready", {"hnsw": {"efSearch": 77}})
+    world.wait(
+        "VectorIndex", "ready", lambda status: status.get("parameters", {}).get("efSearch") == 77, "efSearch applied"
+    )
+    assert world.operator.log.count("applied StatefulSet ready") == before
+    assert {path: world.api.get(path)["metadata"]["generation"] for path in versions} == versions
+
+
+def test_another_m_asks_for_a_rebuild(world: World) -> None:
+    world.patch("VectorIndex", "ready", {"hnsw": {"m": 24}})
+    needed = world.reason("VectorIndex", "ready", "ParametersChanged", "MaintenanceNeeded")
+    assert needed["message"].startswith("spec.hnsw.m is 24, the graph of ready-0 was built with 16")
+
+
+def test_figures_follow_the_end_of_a_run_at_once(world: World) -> None:
+    ids, vectors = random_items(50)
+    world.load("ready", ids, vectors)
+    world.create("IndexDelete", "some", {"indexRef": {"name": "ready"}, "externalIDs": ids[:20]})
+    world.finished("IndexDelete", "some")
+    status = world.wait("VectorIndex", "ready", lambda now: now["vectors"] == 30, "30 items are left")
+    assert status["deletedVectors"] == 20
+
+
+def test_more_replicas_are_reconciled(world: World) -> None:
+    world.index("grows", replicas=1)
+    world.patch("VectorIndex", "grows", {"managed": {"replicas": 2}})
+    world.wait("VectorIndex", "grows", lambda status: status["readyReplicas"] == 2, "two pods are ready")
+    world.reason("VectorIndex", "grows", "UpToDate", "Reconciling")
+
+
+def test_an_object_of_that_name_that_is_not_ours_is_left_alone(world: World) -> None:
+    body: Object = {"metadata": {"name": "taken"}, "spec": {"ports": [{"port": 1}], "selector": {"theirs": "yes"}}}
+    world.api.create(service(world, "").rstrip("/"), {"apiVersion": "v1", "kind": "Service", **body})
+    managed = {"replicas": 1, "storage": {"size": "1Gi"}}
+    world.create("VectorIndex", "taken", {"dimensions": 4, "metric": "L2", "managed": managed})
+    stalled = world.reason("VectorIndex", "taken", "NameConflict", "Stalled")
+    assert "Service taken exists already" in stalled["message"]
+    assert world.api.get(service(world, "taken"))["spec"]["selector"] == {"theirs": "yes"}
+    world.api.delete(service(world, "taken"))
+    world.reason("VectorIndex", "taken", "AllPodsReady", "Ready")
+
+
+def test_what_the_api_server_refuses_is_said_on_the_index(world: World) -> None:
+    managed = {
+        "replicas": 1,
+        "storage": {"size": "1Gi"},
+        "resources": {"limits": {"not/a/name": "1"}},
+    }
+    world.create("VectorIndex", "invalid", {"dimensions": 4, "metric": "L2", "managed": managed})
+    stalled = world.reason("VectorIndex", "invalid", "InvalidSpec", "Stalled")
+    assert "the API server refuses StatefulSet invalid" in stalled["message"]
+
+
+def test_an_index_is_deleted_with_nothing_in_its_way(world: World) -> None:
+    world.delete("VectorIndex", "invalid")
+    eventually(lambda: not world.exists(world.path("vectorindexes", "invalid")), "the VectorIndex is gone")
+
+
+def test_sigterm_ends_the_operator_cleanly(world: World) -> None:
+    assert world.operator.stop() == 0
+    world.operator.start()
+    eventually(lambda: world.operator.healthz() == 200, "it is alive again")

@@ -171,6 +171,16 @@ class World:
     def get(self, kind: str, name: str) -> Object:
         return self.api.get(self.path(PLURALS[kind], name))
 
+    def exists(self, path: str) -> bool:
+        """Is there an object at this path?"""
+        try:
+            self.api.get(path)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return False
+        return True
+
     def delete(self, kind: str, name: str) -> None:
         self.api.delete(self.path(PLURALS[kind], name))
 
