@@ -272,4 +272,5 @@ def _maintenance_fact(index: VectorIndex, rows: tuple[PodStatus, ...]) -> Fact:
     figures = Figures(known, index.spec.maintenance, index.spec.hnsw or Parameters(), standing)
     if (needed := maintenance_needed(figures)) is not None:
         return Fact(kind, TRUE, needed.reason, needed.message)
-    return Fact(kind, FALSE, Reason.NOT_NEEDED)
+    # No figures here: a condition is written at once when it changes, and figures change with every write.
+    return Fact(kind, FALSE, Reason.NOT_NEEDED, "deleted and delta items are below the limits of spec.maintenance")

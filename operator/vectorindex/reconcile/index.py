@@ -102,8 +102,8 @@ class IndexReconciler:
             before, after = old.condition(kind), new.condition(kind)
             if after is None or (before is not None and before.status == after.status):
                 continue
-            if before is None and after.status is not bad:
-                continue  # the first status of a new object is no event, unless something is wrong
+            if before is None and (after.status is not bad or kind is ConditionType.READY):
+                continue  # a new object's pods are not ready yet, and that is no event
             transition = f"{kind} {after.last_transition_time.isoformat()}"
             try:
                 await self._ports.cluster.record(

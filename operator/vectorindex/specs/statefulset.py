@@ -78,7 +78,8 @@ def _build_container(index: VectorIndex, default_image: str) -> dict[str, Any]:
         "env": [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
         "ports": [{"name": names.PORT_NAME, "containerPort": names.PORT, "protocol": "TCP"}],
         # Alive long before it is ready: the server answers first and loads its graphs then, however long it takes.
-        "startupProbe": _probe("/healthz", period=1, timeout=3, failures=120),
+        # It listens after a second; a probe before that would put a warning into the pod's events.
+        "startupProbe": _probe("/healthz", period=1, timeout=3, failures=120) | {"initialDelaySeconds": 2},
         "livenessProbe": _probe("/healthz", period=10, timeout=5, failures=6),
         "readinessProbe": _probe("/readyz", period=2, timeout=3, failures=3),
         "securityContext": {
