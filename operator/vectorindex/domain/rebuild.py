@@ -50,8 +50,9 @@ from vectorindex.wire.operations import (
     Verification,
 )
 
-POLL = 2.0
-"""Seconds between two looks at a pod that is at work; so often its progress is written."""
+FIRST_LOOK, POLL = 0.5, 2.0
+"""Seconds until the first look at a pod that has begun, which may be done already, and between two looks then; so often
+its progress is written."""
 TURN = 15.0
 """Seconds until a run that waits for another one looks again; it is woken when that one ends."""
 ATTEMPT = 1
@@ -175,7 +176,8 @@ def _judge(snapshot: RebuildSnapshot, rows: tuple[RebuildPodResult, ...], replie
         verdict = Verdict(Reason.PODS_UNREACHABLE, f"waiting for {place}: {row.message}")
         return waiting(verdict, retry_after(snapshot))
     if row.state is PodState.RUNNING:
-        return waiting(Verdict(Reason.RUNNING, f"rebuilding {place}"), POLL)
+        known = any(old.name == row.name and old.state is PodState.RUNNING for old in snapshot.run.status.pods)
+        return waiting(Verdict(Reason.RUNNING, f"rebuilding {place}"), POLL if known else FIRST_LOOK)
     return waiting(Verdict(Reason.RUNNING, f"next is {place}"), 0.0)
 
 

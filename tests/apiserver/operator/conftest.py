@@ -37,16 +37,8 @@ def world(
 
 def grant_rights(api: Api, helm: Path, namespace: str) -> str:
     """Create the chart's service account and roles for one namespace; returns the account's name."""
-    command = [
-        helm,
-        "template",
-        "operator",
-        CHART,
-        "--namespace",
-        namespace,
-        "--set",
-        f"watchNamespaces={{{namespace}}}",
-    ]
+    watched = ["--namespace", namespace, "--set", f"watchNamespaces={{{namespace}}}"]
+    command = [str(helm), "template", "operator", str(CHART), *watched]
     rendered = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     account = ""
     for manifest in yaml.safe_load_all(rendered):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.apiserver.operator.world import Object, World, conditions, eventually, random_items
+from tests.apiserver.operator.world import Object, World, conditions, eventually, random_items, thaw
 
 INDEX = "graph"
 IDS, VECTORS = random_items(4_000)
-SLOW = {"m": 48, "efConstruction": 2_000}
-"""Parameters with which a build takes long enough to be disturbed."""
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +21,15 @@ def rebuild(world: World, name: str, **spec: object) -> None:
     world.create("IndexRebuild", name, {"indexRef": {"name": INDEX}, **spec})
 
 
-def in_the_middle(status: Object, pod: str) -> bool:
-    """Is the pod at work, and neither at the beginning nor near the end?"""
-    row: Object = next((row for row in status.get("pods", []) if row["name"] == pod), {})
-    return row.get("state") == "Running" and 0 < row.get("progressPercent", 0) < 90
+def freeze(world: World, name: str, pod: str) -> int:
+    """Wait until the run is at work on a pod, and hold it there."""
+    builder = world.sidecar(pod).freeze_builder()
+
+    def at_work(status: Object) -> bool:
+        return any(row["name"] == pod and row["state"] == "Running" for row in status["pods"])
+
+    world.wait("IndexRebuild", name, at_work, f"at work on {pod}")
+    return builder
 
 
 def test_parameters_that_contradict_the_index_are_refused(world: World) -> None:
@@ -55,8 +58,8 @@ def test_deleted_items_ask_for_a_rebuild_which_removes_them(index: World) -> Non
 
 
 def test_a_sidecar_killed_in_the_middle_takes_its_rebuild_up_again(index: World) -> None:
-    rebuild(index, "survives", params=SLOW)
-    index.wait("IndexRebuild", "survives", lambda status: in_the_middle(status, f"{INDEX}-1"), "at work on pod 1")
+    rebuild(index, "survives", params={"m": 20})
+    freeze(index, "survives", f"{INDEX}-1")
     index.take_down(f"{INDEX}-1")
     index.reason("IndexRebuild", "survives", "PodsUnreachable")
     index.create("IndexDelete", "meanwhile", {"indexRef": {"name": INDEX}, "externalIDs": ["item-1500"]})
@@ -69,35 +72,50 @@ def test_a_sidecar_killed_in_the_middle_takes_its_rebuild_up_again(index: World)
 
 
 def test_rebuilds_of_one_index_run_in_order_and_the_operator_may_be_killed(index: World) -> None:
-    rebuild(index, "first", params={"m": 16, "efConstruction": 1_000})
-    index.wait("IndexRebuild", "first", lambda status: "startTime" in status, "it has begun")
+    rebuild(index, "first", params={"m": 16})
+    builder = freeze(index, "first", f"{INDEX}-0")
     rebuild(index, "second", params={"efConstruction": 100})
     assert "first" in index.reason("IndexRebuild", "second", "Queued")["message"]
     index.operator.kill()
+    thaw(builder)
     index.operator.start()
     first, second = index.finished("IndexRebuild", "first"), index.finished("IndexRebuild", "second")
     assert first["completionTime"] <= second["startTime"]
-    assert [pod["attempt"] for pod in first["pods"]] == [1, 1, 1]
+    assert [(pod["attempt"], pod["restarts"]) for pod in first["pods"]] == [(1, 0)] * 3
     assert second["parameters"]["efConstruction"] == 100
+
+
+def test_a_delete_does_not_wait_for_a_rebuild(index: World) -> None:
+    rebuild(index, "long")
+    builder = freeze(index, "long", f"{INDEX}-0")
+    index.create("IndexDelete", "at-once", {"indexRef": {"name": INDEX}, "externalIDs": ["item-1600"]})
+    assert index.finished("IndexDelete", "at-once")["deletedCount"] == 1
+    assert "completionTime" not in index.get("IndexRebuild", "long")["status"]
+    thaw(builder)
+    assert conditions(index.finished("IndexRebuild", "long"))["Succeeded"]["reason"] == "Completed"
+    assert ["item-1600" in found for found in index.search(INDEX, VECTORS[1_600])] == [False] * 3
 
 
 def test_a_cancelled_rebuild_leaves_the_pods_that_have_not_swapped_as_they_were(index: World) -> None:
     before = index.states(INDEX)
-    rebuild(index, "cancelled", params=SLOW)
-    index.wait("IndexRebuild", "cancelled", lambda status: in_the_middle(status, f"{INDEX}-0"), "at work on pod 0")
+    rebuild(index, "cancelled", params={"m": 40})
+    freeze(index, "cancelled", f"{INDEX}-1")
     index.patch("IndexRebuild", "cancelled", {"cancel": True})
     status = index.finished("IndexRebuild", "cancelled")
-    assert conditions(status)["Succeeded"]["reason"] == "Cancelled"
-    assert [pod["state"] for pod in status["pods"]] == ["Cancelled"] * 3
-    assert [state.parameters for state in index.states(INDEX)] == [state.parameters for state in before]
+    condition = conditions(status)["Succeeded"]
+    assert condition["reason"] == "Cancelled"
+    assert f"done on {INDEX}-0; not done on {INDEX}-1, {INDEX}-2" in condition["message"]
+    assert [pod["state"] for pod in status["pods"]] == ["Succeeded", "Cancelled", "Cancelled"]
+    after = [state.parameters for state in index.states(INDEX)]
+    assert after[1:] == [state.parameters for state in before[1:]]
+    assert after[0].m == 40
 
 
 @pytest.mark.parametrize("operator_down", [False, True], ids=["at once", "by the sweep at the start"])
 def test_a_rebuild_whose_object_is_deleted_is_cancelled(index: World, operator_down: bool) -> None:
     name = f"gone-{operator_down}".lower()
-    rebuild(index, name, params=SLOW)
-    status = index.wait("IndexRebuild", name, lambda now: in_the_middle(now, f"{INDEX}-0"), "at work on pod 0")
-    assert status["pods"][0]["state"] == "Running"
+    rebuild(index, name)
+    freeze(index, name, f"{INDEX}-0")
     uid = index.get("IndexRebuild", name)["metadata"]["uid"]
     if operator_down:
         index.operator.kill()

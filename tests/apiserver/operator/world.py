@@ -70,6 +70,22 @@ class Sidecar:
         self._process.kill()
         self._process.wait()
 
+    def freeze_builder(self) -> int:
+        """Wait until it builds, and stop the builder there: so the build is in its middle for as long as is wanted.
+        Returns the builder's PID, for :func:`thaw`."""
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        found: list[int] = []
+
+        def builds() -> bool:
+            pids = map(int, children.read_text().split())
+            found.extend(pid for pid in pids if "vectorindex.sidecar.builder" in command_line(pid))
+            return bool(found)
+
+        eventually(builds, f"{self._pod} builds")
+        os.kill(found[0], signal.SIGSTOP)
+        return found[0]
+
     def stop(self) -> None:
         """SIGTERM, and SIGKILL if that does not end it."""
         assert self._process is not None
@@ -310,6 +326,19 @@ def conditions(status: Object) -> dict[str, Object]:
     return {condition["type"]: condition for condition in status.get("conditions", [])}
 
 
+def thaw(pid: int) -> None:
+    """Let a frozen process go on."""
+    os.kill(pid, signal.SIGCONT)
+
+
+def command_line(pid: int) -> str:
+    """Of a process; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def random_items(count: int, seed: int = 0) -> tuple[list[str], NDArray[np.float32]]:
     """IDs ``item-0`` … and their vectors."""
     vectors = np.random.default_rng(seed).standard_normal((count, DIMENSIONS)).astype(np.float32)
@@ -333,7 +362,7 @@ def eventually(holds: Callable[[], bool], what: str, context: Callable[[], str] 
     deadline = time.monotonic() + DEADLINE
     while not holds():
         assert time.monotonic() < deadline, f"not within {DEADLINE:.0f} s: {what}\n{context()}"
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 @contextlib.contextmanager

@@ -216,6 +216,7 @@ def test_what_the_answer_comes_to(
 
 def test_what_is_left_is_looked_at_again_and_nothing_after_the_end() -> None:
     run = started("Running", "Pending", "Pending")
+    assert summarize(snapshot(started()), Work(()), {"vi-0": at_work(0, 0)}).again == 0.5
     assert summarize(snapshot(run), Work(()), {"vi-0": at_work(0, 1)}).again == 2.0
     assert summarize(snapshot(run), Work(()), {"vi-0": rebuilt(0)}).again == 0.0
     ended = summarize(snapshot(run), Work(()), {"vi-0": Refused("too large")})
