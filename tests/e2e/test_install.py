@@ -8,9 +8,7 @@ from tests.e2e.support import INDEX, ROOT, SYSTEM, condition, create_namespace, 
 
 def test_apply_k_installs_a_working_operator(bare_cluster: Cluster) -> None:
     bare_cluster.kubectl("apply", "-k", str(ROOT / "manifests"))
-    bare_cluster.kubectl(
-        "--namespace", SYSTEM, "rollout", "status", "deployment/vectorindex-operator", "--timeout=60s"
-    )
+    bare_cluster.kubectl("--namespace", SYSTEM, "rollout", "status", "deployment/vectorindex-operator", "--timeout=60s")
     namespace = create_namespace(bare_cluster, "by-kustomize")
     namespace.kubectl("apply", "--filename", str(ROOT / "manifests" / "samples"))
     for kind, name in (
