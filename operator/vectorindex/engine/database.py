@@ -45,8 +45,9 @@ CREATE TABLE operations (  -- the ledger; it holds no external IDs
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
     object_name TEXT NOT NULL, object_uid TEXT NOT NULL, digest TEXT NOT NULL, request TEXT,
     state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '',
-    progress INTEGER NOT NULL DEFAULT 0, restarts INTEGER NOT NULL DEFAULT 0, result TEXT,
-    created REAL NOT NULL, finished REAL
+    progress INTEGER NOT NULL DEFAULT 0,
+    restarts INTEGER NOT NULL DEFAULT 0, crashes INTEGER NOT NULL DEFAULT 0,
+    result TEXT, created REAL NOT NULL, finished REAL
 ) STRICT;
 """
 
@@ -77,7 +78,7 @@ class Database:
     """The only connection to the file. It belongs to the thread that opened it, as sqlite3 enforces."""
 
     def __init__(self, path: Path) -> None:
-        """Opens, checkpoints and checks the file. Raises CorruptFile, StoreFailed, OutOfSpace."""
+        """Opens, checkpoints and checks the file. Raises CorruptFile, StoreFailed."""
         self.path = path
         self._failure: str | None = None
         self._full = False
@@ -104,10 +105,19 @@ class Database:
             self.connection.execute("PRAGMA secure_delete = ON")
             self.connection.execute("PRAGMA temp_store = MEMORY")
             self.connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT}")
-            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._checkpoint()
             problem = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if problem != "ok":
                 raise CorruptFile(self.path, f"is damaged ({problem})")
+
+    def _checkpoint(self) -> None:
+        """On a full volume there may be no room for it; the WAL is read as it is then, and nothing is written."""
+        try:
+            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            self._full = isinstance(_translated(error, self.path), OutOfSpace)
+            if not self._full:
+                raise
 
     def close(self) -> None:
         self.connection.close()

@@ -19,7 +19,7 @@ DELETE = "Delete"
 """The kind of operation whose request is not kept."""
 
 _COLUMNS = (
-    "id, kind, object_name, object_uid, digest, request, state, reason, message, progress, restarts, result,"
+    "id, kind, object_name, object_uid, digest, request, state, reason, message, progress, restarts, crashes, result,"
     " created, finished"
 )
 
@@ -51,7 +51,8 @@ class NewOperation:
 
 @dataclass(frozen=True)
 class OperationRecord:
-    """A row of the ledger; times in seconds since 1970. A Cancelled record of an operation that never arrived has
+    """A row of the ledger; times in seconds since 1970. ``restarts``: how often it was begun anew, ``crashes``: how
+    often of these the process that ran it had crashed. A Cancelled record of an operation that never arrived has
     neither kind nor digest."""
 
     id: str
@@ -65,6 +66,7 @@ class OperationRecord:
     message: str
     progress: int
     restarts: int
+    crashes: int
     result: dict[str, Any] | None
     created: float
     finished: float | None
@@ -78,6 +80,13 @@ def find(connection: sqlite3.Connection, operation_id: str) -> OperationRecord |
 def all_records(connection: sqlite3.Connection) -> list[OperationRecord]:
     """In order of creation."""
     return [_record(row) for row in connection.execute(f"SELECT {_COLUMNS} FROM operations ORDER BY number")]  # noqa: S608
+
+
+def unfinished(connection: sqlite3.Connection) -> list[OperationRecord]:
+    """In order of creation."""
+    query = f"SELECT {_COLUMNS} FROM operations WHERE state IN (?, ?) ORDER BY number"  # noqa: S608
+    states = (OperationState.QUEUED.value, OperationState.RUNNING.value)
+    return [_record(row) for row in connection.execute(query, states)]
 
 
 def known(connection: sqlite3.Connection, operation: NewOperation) -> OperationRecord | None:
@@ -110,18 +119,13 @@ def start(connection: sqlite3.Connection, operation_id: str) -> None:
     connection.execute("UPDATE operations SET state = ? WHERE id = ?", (OperationState.RUNNING.value, operation_id))
 
 
-def requeue(connection: sqlite3.Connection, operation_id: str) -> None:
-    """Running → Queued, after a restart."""
+def requeue(connection: sqlite3.Connection, operation_id: str, crashed: bool) -> None:
+    """Running → Queued: the process that runs it ends, or has ``crashed``."""
     require(connection, operation_id, OperationState.RUNNING)
     connection.execute(
-        "UPDATE operations SET state = ?, restarts = restarts + 1 WHERE id = ?",
-        (OperationState.QUEUED.value, operation_id),
+        "UPDATE operations SET state = ?, restarts = restarts + 1, crashes = crashes + ? WHERE id = ?",
+        (OperationState.QUEUED.value, crashed, operation_id),
     )
-
-
-def set_progress(connection: sqlite3.Connection, operation_id: str, percent: int) -> None:
-    require(connection, operation_id, OperationState.RUNNING)
-    connection.execute("UPDATE operations SET progress = ? WHERE id = ?", (percent, operation_id))
 
 
 def succeed(connection: sqlite3.Connection, operation_id: str, result: dict[str, Any], now: float) -> None:
@@ -162,7 +166,8 @@ def require(connection: sqlite3.Connection, operation_id: str, *states: Operatio
 
 
 def _record(row: tuple[Any, ...]) -> OperationRecord:
-    (id_, kind, name, uid, digest, request, state, reason, message, progress, restarts, result, created, finished) = row
+    (id_, kind, name, uid, digest, request, state, reason, message, progress, restarts, crashes, result,
+     created, finished) = row  # fmt: skip
     return OperationRecord(
         id=id_,
         kind=kind,
@@ -175,6 +180,7 @@ def _record(row: tuple[Any, ...]) -> OperationRecord:
         message=message,
         progress=progress,
         restarts=restarts,
+        crashes=crashes,
         result=None if result is None else json.loads(result),
         created=created,
         finished=finished,

@@ -67,7 +67,12 @@ class IngestSession:
             self._ids = os.open(folder / IDS_NAME, flags, 0o600)
         except FileExistsError:
             raise InvalidInput(f"index {folder.name}: an ingest session is open; finalize it first") from None
-        self._vectors = os.open(folder / VECTORS_NAME, flags, 0o600)
+        try:
+            self._vectors = os.open(folder / VECTORS_NAME, flags, 0o600)
+        except BaseException:
+            os.close(self._ids)
+            remove_session(folder)
+            raise
         self._sizes = (0, 0)
 
     def append(self, external_ids: Sequence[str], vectors: NDArray[np.float32]) -> None:

@@ -15,6 +15,7 @@ the caller sees to: plan → :func:`~vectorindex.engine.build.build` in another 
 from __future__ import annotations
 
 import base64
+import contextlib
 import fcntl
 import os
 import time
@@ -227,8 +228,9 @@ class Store:
                 manifest.write_parameters(connection, parameters_after(job, self._state.parameters))
             manifest.write_sequence(connection, swap.lsn)
         self._refresh()
-        for segment in swap.dropped:
-            _unlink(segment.hnsw_path(self.folder), segment.ids_path(self.folder))
+        with contextlib.suppress(OSError):  # it is committed, and the next start removes what stays
+            for segment in swap.dropped:
+                _unlink(segment.hnsw_path(self.folder), segment.ids_path(self.folder))
 
     def discard(self, job: BuildJob) -> None:
         """Removes the files of a build that failed or was cancelled."""
@@ -252,16 +254,11 @@ class Store:
             ledger.start(connection, operation_id)
         return self._recorded(operation_id)
 
-    def requeue_operation(self, operation_id: str) -> OperationRecord:
-        """Running → Queued with one restart more: a process that ran it has ended. Raises OperationFinished."""
+    def requeue_operation(self, operation_id: str, *, crashed: bool) -> OperationRecord:
+        """Running → Queued with one restart more: the process that runs it ends, or has ``crashed``. Raises
+        OperationFinished when it is not Running."""
         with self._database.transaction() as connection:
-            ledger.requeue(connection, operation_id)
-        return self._recorded(operation_id)
-
-    def set_progress(self, operation_id: str, percent: int) -> OperationRecord:
-        """Raises OperationFinished when it is not Running."""
-        with self._database.transaction() as connection:
-            ledger.set_progress(connection, operation_id, percent)
+            ledger.requeue(connection, operation_id, crashed)
         return self._recorded(operation_id)
 
     def fail_operation(self, operation_id: str, reason: str, message: str) -> OperationRecord:
@@ -285,6 +282,11 @@ class Store:
         """All of them, in order of creation."""
         with self._database.guarded() as connection:
             return ledger.all_records(connection)
+
+    def unfinished_operations(self) -> list[OperationRecord]:
+        """Those that are Queued or Running, in order of creation."""
+        with self._database.guarded() as connection:
+            return ledger.unfinished(connection)
 
     # --- inside
 

@@ -29,7 +29,7 @@ async def run(job: BuildJob, progress: Callable[[int], None]) -> BuildResult:
     """Run one builder to its end and return its result. ``progress`` gets the percentage done, 0..100, growing.
 
     Raises BuildError. When cancelled, kills the builder and waits for its end, so that nothing writes afterwards."""
-    child = await process.start("vectorindex.sidecar.builder", [], pipes=True)
+    child = await process.start("vectorindex.sidecar.builder", [], blas_threads=job.threads, pipes=True)
     assert child.stdin is not None
     assert child.stdout is not None
     outcome: BuildResult | Failed | None = None

@@ -103,7 +103,7 @@ class Catalog:
         self, name: str, dimensions: int, metric: WireMetric, changes: GraphParameters, delta_ratio: float
     ) -> None:
         async with self._changes:
-            self._create_folder(name, dimensions, metric, changes, delta_ratio)
+            await asyncio.to_thread(self._create_folder, name, dimensions, metric, changes, delta_ratio)
             await self._load(name)
 
     async def load(self, name: str) -> None:

@@ -156,11 +156,14 @@ class Index:
 
     async def configure(self, configuration: Configuration) -> None:
         """Keep what ``configuration`` sets, on the volume; ``ef_search`` counts from the next search on."""
-        status = await self.run(self.store.status)
-        merged = {**status.configuration, **configuration.model_dump(exclude_none=True)}
-        await self.run(self.store.configure, merged, configuration.ef_search)
+        changes = configuration.model_dump(exclude_none=True)
+
+        def merge() -> None:
+            self.store.configure({**self.store.status().configuration, **changes}, configuration.ef_search)
+
+        await self.run(merge)
         await self.refresh_parameters()
-        log.info("configured", index=self.name, **configuration.model_dump(exclude_none=True))
+        log.info("configured", index=self.name, **changes)
 
     async def refresh_parameters(self) -> None:
         """Read again what searches use; after every transaction that may change it."""

@@ -1,8 +1,8 @@
 """The operations of one index: durable before they are answered, one build at a time, taken up again after a restart.
 
 The ledger in the store says what every operation is; a task here runs each one that is unfinished. Builds wait for
-each other in order of arrival; a delete never waits for one. Until :attr:`_Run.committing` is set nothing has
-changed, so a run may be cancelled at once; from then on it ends by itself within a transaction.
+each other in order of arrival; a delete never waits for one. Nothing has changed until a run commits, so it may be
+interrupted at any time but then and while it cleans up.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ParamSpec
 
@@ -46,29 +47,46 @@ from vectorindex.wire.operations import (
 if TYPE_CHECKING:
     from vectorindex.sidecar.index import Index
 
-MAX_RESTARTS = 5
-"""A build starts anew with each restart of the sidecar; after so many it is given up, for it may be what ends it."""
+MAX_CRASHES = 5
+"""A build starts anew with each restart of the sidecar; after so many crashes it is given up, for it may be their
+cause."""
 
 
 @dataclass
 class _Run:
-    """An unfinished operation of this process: its task, how far it is, and whether it can still be cancelled.
-    ``conflict`` is for whoever waits, and for nobody else: it names items, which the ledger must not. ``session`` ends
-    with the run."""
+    """An unfinished operation of this process: its task and how far it is. ``conflict`` is for whoever waits, and for
+    nobody else: it names items, which the ledger must not. ``session`` ends with the run."""
 
     id: str
     kind: OperationKind
     progress: int = 0
-    committing: bool = False
     conflict: str = ""
     session: IngestSession | None = None
     task: asyncio.Task[None] = field(init=False)
+    _undisturbed: bool = False
+    _interrupted: bool = False
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """In this block, which is short, it is not interrupted: it commits, or cleans up."""
+        self._undisturbed = True
+        try:
+            yield
+        finally:
+            self._undisturbed = False
+
+    def interrupt(self) -> None:
+        """End it where it stands, once: a second time would hit it as it cleans up."""
+        if not self._undisturbed and not self._interrupted:
+            self._interrupted = True
+            self.task.cancel()
 
 
 Work = Callable[[_Run], Awaitable[None]]
 P = ParamSpec("P")
 
-_SPACE_SECONDS = 5.0
+_SPACE_SECONDS = 5.0  # between two attempts to write a record to a full volume
+_STOP_SECONDS = 1.0  # for a commit to end, after which the run is interrupted if it goes on
 
 
 class Operations:
@@ -81,9 +99,7 @@ class Operations:
 
     async def resume(self) -> None:
         """Take up what a former process left unfinished, in order of arrival."""
-        for record in await self._index.run(self._index.store.operations):
-            if record.state.finished:
-                continue
+        for record in await self._index.run(self._index.store.unfinished_operations):
             log.info("operation-resumed", index=self._index.name, id=record.id, restarts=record.restarts)
             if record.kind == OperationKind.FINALIZE:
                 self._start(record, _session_lost)
@@ -91,12 +107,21 @@ class Operations:
                 self._start(record, self._rebuild_work(RebuildRequest.model_validate(record.request)))
 
     async def stop(self) -> None:
-        """Stop every run where it stands. The ledger still has them as unfinished."""
-        runs = list(self._runs.values())
-        for run in runs:
-            if not run.committing:
-                run.task.cancel()
-        await asyncio.gather(*(run.task for run in runs), return_exceptions=True)
+        """Stop every run where it stands. The ledger has them as unfinished, and not as crashed."""
+        stopped: set[str] = set()
+        while self._runs:
+            runs = list(self._runs.values())
+            stopped.update(self._runs)
+            for run in runs:
+                run.interrupt()
+            await asyncio.wait([run.task for run in runs], timeout=_STOP_SECONDS)
+        for identity in stopped:
+            try:
+                await self._index.run(self._index.store.requeue_operation, identity, crashed=False)
+            except OperationFinished:  # it was still Queued, or it has ended
+                continue
+            except EngineError as error:  # then the next start takes it for crashed
+                log.warning("operation-not-set-back", index=self._index.name, id=identity, why=error)
 
     # The operations API
 
@@ -122,7 +147,8 @@ class Operations:
         return tuple(self._status(record) for record in await self._index.run(self._index.store.operations))
 
     async def unfinished(self) -> tuple[OperationStatus, ...]:
-        return tuple(status for status in await self.all() if not status.state.finished)
+        records = await self._index.run(self._index.store.unfinished_operations)
+        return tuple(self._status(record) for record in records)
 
     async def cancel(self, identity: str) -> OperationStatus:
         """End the operation: killed at once if it runs, as it is if it has finished, and refused for good if it has not
@@ -130,8 +156,7 @@ class Operations:
         record = await self._index.run(self._index.store.cancel_operation, identity)
         run = self._runs.get(identity)
         if run is not None and record.state is OperationState.CANCELLED:
-            if not run.committing:  # else its transaction finds the record and changes nothing
-                run.task.cancel()
+            run.interrupt()  # or, where it commits, its transaction finds the record and changes nothing
             await asyncio.wait([run.task])
             log.info("operation-cancelled", index=self._index.name, id=identity)
         return self._status(record)
@@ -221,7 +246,8 @@ class Operations:
             log.info("operation-was-cancelled", index=self._index.name, id=run.id)
         finally:
             if run.session is not None:
-                await self._index.run(run.session.discard)
+                with run.undisturbed():
+                    await self._index.run(run.session.discard)
 
     async def _attempt(self, run: _Run, record: OperationRecord, work: Work) -> None:
         """Run it to its end, and record that. Raises OperationFinished if it was cancelled, StoreFailed."""
@@ -247,14 +273,14 @@ class Operations:
             await self._fail(run, FailureReason.BUILD_FAILED, f"{type(error).__name__}: {error}")
 
     async def _requeue(self, record: OperationRecord) -> None:
-        """Count the restart of an operation that a former process ran. Raises BuildError when there were too many."""
-        if record.restarts >= MAX_RESTARTS:
+        """Count the crash of a former process that ran the operation. Raises BuildError when there were too many."""
+        if record.crashes >= MAX_CRASHES:
             raise BuildError(
                 FailureReason.RESTART_LIMIT_EXCEEDED,
-                f"given up: the sidecar was restarted {record.restarts + 1} times while this ran; "
+                f"given up: the sidecar crashed {record.crashes + 1} times while this ran; "
                 "look for the cause in the pod's events (memory?)",
             )
-        await self._record(self._index.store.requeue_operation, record.id)
+        await self._record(self._index.store.requeue_operation, record.id, crashed=True)
 
     async def _fail(self, run: _Run, reason: FailureReason, message: str) -> None:
         log.warning("operation-failed", index=self._index.name, id=run.id, reason=reason, message=message)
@@ -286,10 +312,7 @@ def _swap(index: Index, run: _Run) -> Swap:
     def progress(percent: int) -> None:
         run.progress = max(run.progress, percent)
 
-    def committing() -> None:
-        run.committing = True
-
-    return Swap(index, run.id, progress, committing)
+    return Swap(index, run.id, progress, run.undisturbed)
 
 
 async def _session_lost(_: _Run) -> None:

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 
 
 async def start(
-    module: str, arguments: Sequence[str], *, pass_fds: Sequence[int] = (), pipes: bool = False
+    module: str, arguments: Sequence[str], *, blas_threads: int, pass_fds: Sequence[int] = (), pipes: bool = False
 ) -> asyncio.subprocess.Process:
-    """Start ``python -m module --parent PID arguments…``; with ``pipes`` its stdin and stdout are ours."""
+    """Start ``python -m module --parent PID arguments…``; with ``pipes`` its stdin and stdout are ours.
+    ``blas_threads`` of a numpy product, which otherwise takes every core of the host."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",  # never import from the working directory
@@ -29,8 +30,7 @@ async def start(
         stdin=asyncio.subprocess.PIPE if pipes else asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE if pipes else None,
         pass_fds=tuple(pass_fds),
-        # The threads of a numpy product would come on top of those that we count.
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OPENBLAS_NUM_THREADS": str(blas_threads), "OMP_NUM_THREADS": str(blas_threads)},
     )
 
 

@@ -1,7 +1,7 @@
 """The bodies and queries of the maintenance and data API, as its existing clients send them.
 
-They are lenient where those clients are: numbers may come as strings, ``params`` as ``build_params``, booleans of a
-query as ``True``, and a field that nobody knows is ignored.
+They are lenient where those clients are: numbers may come as strings, ``params`` as ``build_params`` or null, booleans
+of a query as ``True``, and a field that nobody knows is ignored.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated, TypeVar
 
 from aiohttp import web
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from vectorindex.engine.errors import InvalidInput
 from vectorindex.engine.params import MAX_DIMENSIONS, validate_index_name
@@ -28,7 +28,9 @@ def _check_index_name(name: str) -> str:
 
 IndexName = Annotated[str, AfterValidator(_check_index_name)]
 Parameters = Annotated[
-    GraphParameters, Field(default_factory=GraphParameters, validation_alias=AliasChoices("params", "build_params"))
+    GraphParameters,
+    BeforeValidator(lambda value: {} if value is None else value),
+    Field(default_factory=GraphParameters, validation_alias=AliasChoices("params", "build_params")),
 ]
 
 

@@ -2,7 +2,8 @@
 
 Its threads block in ``recv`` on one socket, and the kernel hands each request to one of them. Deletes come by another
 socket, which the main thread serves in order, so that they never wait for searches. At end-of-file it ends: a graph
-lives and dies with its process, and its memory really goes back.
+lives and dies with its process, and its memory really goes back. So it does when a thread meets what it cannot answer:
+the front starts another one, while a request without an answer would be waited for for ever.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import pickle
 import socket
 import threading
+import traceback
 
 import numpy as np
 
@@ -62,6 +64,14 @@ def _apply_deletes(control: socket.socket, view: View) -> None:
 
 
 def _serve(data: socket.socket, view: View, threads: int) -> None:
+    try:
+        _answer_searches(data, view, threads)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def _answer_searches(data: socket.socket, view: View, threads: int) -> None:
     while (request := ipc.receive(data)) is not None:
         try:
             answer = _search(view, request, threads)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import pickle
 import socket
+from collections.abc import Callable
 
 from vectorindex.engine.segments import ViewSpec
-from vectorindex.sidecar import ipc, process
+from vectorindex.sidecar import ipc, log, process
 from vectorindex.sidecar.ipc import Kind, Message
 from vectorindex.sidecar.limits import MAX_BYTES_IN_FLIGHT, MAX_SEARCHES_IN_FLIGHT, search_threads
 
@@ -38,8 +39,8 @@ class SearcherClient:
 
     def __init__(self, child: asyncio.subprocess.Process, control: socket.socket, data: socket.socket) -> None:
         self._child = child
-        self._control = _Channel(control, limit=16)
-        self._data = _Channel(data, limit=MAX_SEARCHES_IN_FLIGHT)
+        self._control = _Channel(control, 16, self._close)
+        self._data = _Channel(data, MAX_SEARCHES_IN_FLIGHT, self._close)
 
     @classmethod
     async def start(cls, view: ViewSpec) -> SearcherClient:
@@ -49,15 +50,21 @@ class SearcherClient:
         control, control_child = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         data, data_child = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with control_child, data_child:
-            child = await process.start(
-                "vectorindex.sidecar.searcher",
-                [
-                    *("--control", str(control_child.fileno())),
-                    *("--data", str(data_child.fileno())),
-                    *("--threads", str(search_threads())),
-                ],
-                pass_fds=(control_child.fileno(), data_child.fileno()),
-            )
+            try:
+                child = await process.start(
+                    "vectorindex.sidecar.searcher",
+                    [
+                        *("--control", str(control_child.fileno())),
+                        *("--data", str(data_child.fileno())),
+                        *("--threads", str(search_threads())),
+                    ],
+                    blas_threads=1,  # its own threads search side by side
+                    pass_fds=(control_child.fileno(), data_child.fileno()),
+                )
+            except BaseException:
+                control.close()
+                data.close()
+                raise
         client = cls(child, control, data)
         try:
             await client._control.ask(Kind.LOAD, payload=pickle.dumps(view))
@@ -81,8 +88,7 @@ class SearcherClient:
     async def wait(self) -> int:
         """Wait for the process to end, by itself or not, and return its exit code."""
         code = await self._child.wait()
-        self._control.close()
-        self._data.close()
+        self._close()
         return code
 
     async def drain(self, timeout: float) -> None:
@@ -94,18 +100,24 @@ class SearcherClient:
 
     async def end(self, grace: float = 5.0) -> None:
         """Close its sockets, at which it ends by itself, and kill it if it does not within ``grace`` seconds."""
+        self._close()
+        await process.stop(self._child, grace)
+
+    def _close(self) -> None:
+        """Close both sockets, at which the searcher ends: it is of no use with one of them."""
         self._control.close()
         self._data.close()
-        await process.stop(self._child, grace)
 
 
 class _Channel:
-    """Requests and their answers over one socket, in any order, from the event loop only."""
+    """Requests and their answers over one socket, in any order, from the event loop only. ``lost`` is called when the
+    other end is gone, or says what cannot be read."""
 
-    def __init__(self, sock: socket.socket, limit: int) -> None:
+    def __init__(self, sock: socket.socket, limit: int, lost: Callable[[], None]) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._limit = limit
+        self._lost = lost
         self._answers: dict[int, tuple[asyncio.Future[Message], int]] = {}  # with the bytes that each request holds
         self._bytes = 0
         self._last_id = 0
@@ -127,7 +139,7 @@ class _Channel:
         except BlockingIOError:
             raise SearcherBusy("the queue of the searcher is full") from None
         except ConnectionError:
-            self.close()
+            self._lost()
             raise SearcherGone("the searcher has ended") from None
         answer = self._loop.create_future()
         self._answers[self._last_id] = answer, len(payload)
@@ -155,8 +167,11 @@ class _Channel:
             return
         except ConnectionError:
             message = None
+        except Exception:  # whoever asked would wait for ever
+            log.exception("searcher-unreadable")
+            message = None
         if message is None:
-            self.close()
+            self._lost()
             return
         answer, size = self._answers.pop(message.id)
         self._bytes -= size

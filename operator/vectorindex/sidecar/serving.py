@@ -28,7 +28,6 @@ from vectorindex.sidecar.errors import BadRequest, TooManyRequests, Unavailable
 from vectorindex.sidecar.searcher_client import (
     SearcherBusy,
     SearcherClient,
-    SearcherFailed,
     SearcherGone,
     SearcherRefused,
 )
@@ -77,11 +76,22 @@ class Searchers:
         self._attached: set[SearcherClient] = set()
         self._writes = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.problem: str | None = "the index is being loaded"
+        self._why_not = "the index is being loaded"
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing serves, or None."""
+        return self._why_not if self._current is None else None
 
     async def start(self) -> None:
-        """Start the first searcher. Raises SearcherFailed or SearcherGone when it cannot serve."""
-        self._serve(await self.prepare(self._store.view_spec))
+        """Start the first searcher. Raises SearcherFailed when it refuses the files. One that only ended (killed, out
+        of memory) is started again, like every later one."""
+        try:
+            self._serve(await self.prepare(self._store.view_spec))
+        except SearcherGone as error:
+            log.warning("searcher-ended", index=self._name, how=error)
+            self._why_not = "the searcher ended and is being restarted"
+            self._spawn(self._restart(self._switches))
 
     async def stop(self) -> None:
         """End every searcher; nothing serves afterwards."""
@@ -129,7 +139,8 @@ class Searchers:
             async with self._writes:
                 died = np.setdiff1d((await self._writer.run(snapshot)).dead, view.dead)
                 if died.size:
-                    await searcher.delete(died.tobytes())
+                    async with asyncio.timeout(_CONFIRM_SECONDS):
+                        await searcher.delete(died.tobytes())
                 self._attached.add(searcher)
         except BaseException:
             await searcher.end(grace=0)
@@ -155,7 +166,6 @@ class Searchers:
 
     def _serve(self, serving: Serving) -> None:
         self._current = serving
-        self.problem = None
         self._serves.set()
         self._spawn(self._watch(serving))
 
@@ -163,38 +173,44 @@ class Searchers:
         if self._current is serving:
             self._current = None
             self._serves.clear()
-            self.problem = "the searcher ended and is being restarted"
+            self._why_not = "the searcher ended and is being restarted"
         self._attached.discard(serving.searcher)
 
     async def _next(self) -> Serving:
         """The searcher that serves next. Raises Unavailable if none does within a while."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._serves.wait(), _RESTART_SECONDS)
+            async with asyncio.timeout(_RESTART_SECONDS):
+                await self._serves.wait()
         if self._current is None:
-            why = "it is being closed" if self._stopped else self.problem
+            why = "it is being closed" if self._stopped else self._why_not
             raise Unavailable(f"index {self._name} does not serve: {why}")
         return self._current
 
     async def _apply(self, searcher: SearcherClient, labels: bytes) -> None:
-        """Delete in one searcher. One that cannot must not serve any longer, and the next one starts without them."""
+        """Delete in one searcher. It is committed, so one that cannot, for whatever reason, must not serve any longer;
+        the next one starts without them."""
         try:
-            await asyncio.wait_for(searcher.delete(labels), _CONFIRM_SECONDS)
+            async with asyncio.timeout(_CONFIRM_SECONDS):
+                await searcher.delete(labels)
         except SearcherGone:
             self._attached.discard(searcher)
-        except (SearcherFailed, SearcherBusy, TimeoutError) as error:
-            log.warning(
-                "searcher-did-not-delete", index=self._name, pid=searcher.pid, why=error or "it does not answer"
-            )
+        except Exception as error:
+            self._attached.discard(searcher)
+            log.warning("searcher-did-not-delete", index=self._name, pid=searcher.pid, why=repr(error))
             await searcher.end(grace=0)
 
     async def _watch(self, serving: Serving) -> None:
-        """Wait for the end of the searcher that serves; unless another took its place, start one from the files."""
+        """Wait for the end of the searcher that serves; unless another took its place, start the next one."""
         switches = self._switches
         code = await serving.searcher.wait()
         if self._switches != switches:
             return
         log.warning("searcher-ended", index=self._name, pid=serving.searcher.pid, how=process.describe_exit(code))
         self._drop(serving)
+        await self._restart(switches)
+
+    async def _restart(self, switches: int) -> None:
+        """Start a searcher from the files, however often it takes; a switch beyond ``switches`` makes it needless."""
         for attempt in itertools.count():
             await asyncio.sleep(_BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)])
             if self._switches != switches:
@@ -202,7 +218,7 @@ class Searchers:
             try:
                 successor = await self.prepare(self._store.view_spec)
             except Exception as error:  # whatever it is, the index serves nobody until one starts
-                self.problem = f"no searcher could be started: {error}"
+                self._why_not = f"no searcher could be started: {error}"
                 log.warning("searcher-not-restarted", index=self._name, attempt=attempt, error=error)
                 continue
             if self._switches != switches:  # what we loaded is the view before the switch

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,23 +46,31 @@ Judge = Callable[[BuildResult, Serving], Awaitable[Outcome]]
 
 
 class Swap:
-    """One run of a build in the name of an operation. ``progress`` gets the percentage done; ``committing`` is called
-    once, when the run can no longer be cancelled."""
+    """One run of a build in the name of an operation. ``progress`` gets the percentage done; within ``undisturbed()``
+    nobody interrupts the run."""
 
     def __init__(
-        self, index: Index, operation_id: str, progress: Callable[[int], None], committing: Callable[[], None]
+        self,
+        index: Index,
+        operation_id: str,
+        progress: Callable[[int], None],
+        undisturbed: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._index = index
         self._store = index.store
         self._operation_id = operation_id
         self._progress = progress
-        self._committing = committing
+        self._undisturbed = undisturbed
 
     async def finalize(self, session: IngestSession, changes: GraphParameters) -> None:
         """Make a segment of the session's rows."""
-        status = await self._index.run(self._store.status)
-        parameters = convert.changed(status.parameters, changes)
-        job = await self._index.run(self._store.plan_finalize, session, parameters, _threads(status.configuration))
+
+        def plan() -> BuildJob:
+            status = self._store.status()
+            parameters = convert.changed(status.parameters, changes)
+            return self._store.plan_finalize(session, parameters, _threads(status.configuration))
+
+        job = await self._index.run(plan)
 
         async def judge(built: BuildResult, candidate: Serving) -> Outcome:
             return lambda: None
@@ -70,10 +79,15 @@ class Swap:
 
     async def rebuild(self, request: RebuildRequest) -> None:
         """Replace every graph by a new one of the live items, unless its recall is not good enough."""
-        before = await self._index.run(self._store.status)
-        parameters = convert.changed(before.parameters, request.params)
         sample = SampleRequest(request.verify.samples, request.verify.k)
-        job = await self._index.run(self._store.plan_rebuild, parameters, _threads(before.configuration), sample)
+
+        def plan() -> tuple[IndexStatus, BuildJob]:
+            before = self._store.status()
+            parameters = convert.changed(before.parameters, request.params)
+            return before, self._store.plan_rebuild(parameters, _threads(before.configuration), sample)
+
+        before, job = await self._index.run(plan)
+        parameters = job.parameters
 
         async def judge(built: BuildResult, candidate: Serving) -> Outcome:
             started = time.monotonic()
@@ -91,15 +105,17 @@ class Swap:
             candidate = await self._index.searchers.prepare(lambda: self._store.candidate(job, built))
             try:
                 outcome = await judge(built, candidate)
-                self._committing()
-                await self._index.searchers.switch(
-                    candidate, lambda: self._store.commit(job, built, self._operation_id, outcome())
-                )
+                with self._undisturbed():
+                    await self._index.searchers.switch(
+                        candidate, lambda: self._store.commit(job, built, self._operation_id, outcome())
+                    )
             except BaseException:
-                await self._index.searchers.abandon(candidate)
+                with self._undisturbed():
+                    await self._index.searchers.abandon(candidate)
                 raise
         except BaseException:
-            await self._index.run(self._store.discard, job)
+            with self._undisturbed():
+                await self._index.run(self._store.discard, job)
             raise
         await self._index.refresh_parameters()
 

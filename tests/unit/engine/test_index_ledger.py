@@ -21,9 +21,11 @@ def test_an_operation_is_one_however_often_it_is_sent(tmp_path: Path) -> None:
     assert (first.state, first.request) == (OperationState.QUEUED, {"params": {"M": 8}})
     assert store.begin_operation(REBUILD) == first
     store.start_operation(REBUILD.id)
-    assert store.set_progress(REBUILD.id, 40).progress == 40
-    again = store.requeue_operation(REBUILD.id)
-    assert (again.state, again.restarts, again.progress) == (OperationState.QUEUED, 1, 40)
+    again = store.requeue_operation(REBUILD.id, crashed=False)
+    assert (again.state, again.restarts, again.crashes) == (OperationState.QUEUED, 1, 0)
+    store.start_operation(REBUILD.id)
+    again = store.requeue_operation(REBUILD.id, crashed=True)
+    assert (again.state, again.restarts, again.crashes) == (OperationState.QUEUED, 2, 1)
     store.start_operation(REBUILD.id)
     failed = store.fail_operation(REBUILD.id, "BuildFailed", "why")
     assert (failed.state, failed.reason, failed.message) == (OperationState.FAILED, "BuildFailed", "why")
@@ -84,7 +86,10 @@ def test_operations_are_listed_in_order_of_creation(tmp_path: Path) -> None:
     for name in ("z", "a", "m"):
         store.begin_operation(NewOperation(name, "Rebuild", "d", request={}))
     store.cancel_operation("b")
+    store.start_operation("a")
+    store.fail_operation("z", "BuildFailed", "why")
     assert [record.id for record in store.operations()] == ["z", "a", "m", "b"]
+    assert [record.id for record in store.unfinished_operations()] == ["a", "m"]
 
 
 def test_the_ledger_takes_no_ids(tmp_path: Path) -> None:
