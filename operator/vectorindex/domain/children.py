@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from vectorindex.api import names
+from vectorindex.domain.quantities import amount
 
 Manifest = dict[str, Any]
+
+_QUANTITY_PATH = re.compile(r"\.resources\.(limits|requests)\.")
+"""Where quantities stand. The API server stores them in its own form, ``500m`` for ``0.5``."""
 
 
 class Step(Enum):
@@ -64,7 +69,13 @@ def _missing(desired: Any, live: Any, path: str = "") -> str | None:
         return next((difference for difference in differences if difference is not None), None)
     if isinstance(desired, list):
         return None if isinstance(live, list) and _contains(live, desired) else path
-    return None if desired == live else path
+    return None if desired == live or _same_amount(desired, live, path) else path
+
+
+def _same_amount(desired: Any, live: Any, path: str) -> bool:
+    if live is None or not _QUANTITY_PATH.search(path):
+        return False
+    return amount(str(desired)) == amount(str(live))
 
 
 def _contains(live: list[Any], desired: list[Any]) -> bool:

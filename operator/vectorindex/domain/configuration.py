@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 
 from vectorindex.api import VectorIndex
 from vectorindex.api.common import Parameters
+from vectorindex.domain.quantities import amount
 from vectorindex.wire.state import Configuration
-
-_EXPONENTS = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9}
-_QUANTITY = re.compile(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([numkMG]?)")
 
 
 def wanted_configuration(index: VectorIndex) -> Configuration:
@@ -38,17 +35,4 @@ def _threads(index: VectorIndex) -> int | None:
     """The CPU limit less one, which is left to the searches; at least 1."""
     resources = index.spec.managed.resources
     limit = (resources.limits or {}).get("cpu") if resources is not None else None
-    return None if limit is None else min(256, max(1, math.floor(cpus(limit)) - 1))
-
-
-def cpus(quantity: str) -> float:
-    """A quantity of CPU in cores: ``2``, ``500m``.
-
-    Raises:
-        ValueError: it is no such quantity.
-    """
-    match = _QUANTITY.fullmatch(quantity)
-    if match is None:
-        raise ValueError(f"{quantity!r} is not a quantity of CPU")
-    number, suffix = match.groups()
-    return float(number) * 10.0 ** _EXPONENTS[suffix]
+    return None if limit is None else min(256, max(1, math.floor(amount(limit)) - 1))

@@ -26,8 +26,8 @@ SPEC = {
     "hnsw": {"m": 8},
     "managed": {
         "replicas": 3,
-        "resources": {"requests": {"cpu": "500m"}, "limits": {"cpu": 2, "memory": "1Gi"}},
-        "storage": {"size": "1Gi", "storageClassName": "standard"},
+        "resources": {"requests": {"cpu": "0.5"}, "limits": {"cpu": 2, "memory": "1024Mi"}},
+        "storage": {"size": "1024Mi", "storageClassName": "standard"},
     },
 }
 LONGEST = "w" * 45

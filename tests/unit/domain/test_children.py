@@ -84,6 +84,22 @@ def test_defaults_and_foreign_fields_are_no_difference() -> None:
 
 
 @pytest.mark.parametrize(
+    ("wanted", "stored", "step"),
+    [
+        pytest.param("0.5", "500m", Step.KEEP, id="CPU"),
+        pytest.param("1024Mi", "1Gi", Step.KEEP, id="memory"),
+        pytest.param("1Gi", "1G", Step.APPLY, id="another amount"),
+        pytest.param("1Gi", None, Step.APPLY, id="not there"),
+    ],
+)
+def test_an_amount_that_is_written_in_another_way_is_no_difference(wanted: str, stored: str | None, step: Step) -> None:
+    desired = copy.deepcopy(DESIRED)
+    container(desired)["resources"] = {"limits": {"example.com/x": wanted}}
+    held = {} if stored is None else {"example.com/x": stored}
+    assert plan(desired, live(lambda found: container(found).update(resources={"limits": held}))).step is step
+
+
+@pytest.mark.parametrize(
     ("change", "difference"),
     [
         pytest.param(lambda found: found["spec"].update(replicas=5), ".spec.replicas", id="a value"),
