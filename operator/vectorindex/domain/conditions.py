@@ -43,10 +43,13 @@ def build_conditions(old: Status, generation: int, now: datetime, facts: Iterabl
 
 def run_facts(succeeded: ConditionStatus, reason: Reason, message: str) -> tuple[Fact, ...]:
     """The four conditions of a run, by how it ended; Unknown is one that has not. So kstatus and ``kubectl wait``
-    agree: under way is Reconciling, done is Ready, failed is Stalled."""
+    agree: under way is Reconciling, done is Ready, failed is Stalled. The message stands at Succeeded and at the one
+    of the three that is True."""
+    stated = {ConditionType.READY: TRUE, ConditionType.RECONCILING: UNKNOWN, ConditionType.STALLED: FALSE}
     return (
-        Fact(ConditionType.READY, TRUE if succeeded is TRUE else FALSE, reason, message),
-        Fact(ConditionType.RECONCILING, TRUE if succeeded is UNKNOWN else FALSE, reason),
-        Fact(ConditionType.STALLED, TRUE if succeeded is FALSE else FALSE, reason),
+        *(
+            Fact(kind, TRUE, reason, message) if succeeded is state else Fact(kind, FALSE, reason)
+            for kind, state in stated.items()
+        ),
         Fact(ConditionType.SUCCEEDED, succeeded, reason, message),
     )

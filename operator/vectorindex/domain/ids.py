@@ -45,7 +45,7 @@ def _parse(text: str, reference: ConfigMapKeyReference) -> IDs | Verdict:
     if text.lstrip().startswith("["):
         try:
             elements = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             place = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
             return _invalid(reference, f"begins like a JSON array, but is none{place}")
         for number, element in enumerate(elements, 1):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import takewhile
 
 from vectorindex.api import VectorIndex
 from vectorindex.api.common import Parameters
@@ -80,10 +81,15 @@ class IndexSummary:
 
 
 def decide(snapshot: IndexSnapshot) -> IndexActions:
-    """Apply what is missing or differs, and set each pod's configuration that does."""
+    """Apply what is missing or differs, and set each pod's configuration that does.
+
+    An object that has to go first holds up those after it: pods that are made before their identity is this index's
+    would start as another one, and stay so.
+    """
     wanted = wanted_configuration(snapshot.index)
+    free = takewhile(lambda child: child.step in (Step.KEEP, Step.APPLY), snapshot.children)
     return IndexActions(
-        apply=tuple(child for child in snapshot.children if child.step is Step.APPLY),
+        apply=tuple(child for child in free if child.step is Step.APPLY),
         configure=tuple(
             Configure(member.name, member.address, wanted)
             for member in snapshot.members

@@ -16,24 +16,44 @@ from vectorindex.wire.state import IndexState
 
 @dataclass(frozen=True)
 class Pod:
-    """What is needed of a Pod. ``address`` is None while its containers do not run."""
+    """What is needed of a Pod. ``address`` is None while its sidecar does not run, and ``held_by`` is then the cause, if
+    Kubernetes gives one."""
 
     name: str
     uid: str
     address: str | None
     ready: bool
+    held_by: str | None = None
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> Pod:
         """From the object of the API."""
         metadata, status = manifest["metadata"], manifest.get("status", {})
-        conditions = {condition["type"]: condition["status"] for condition in status.get("conditions", ())}
+        conditions = {condition["type"]: condition for condition in status.get("conditions", ())}
+        held_by = _waiting_reason(status) or _unschedulable(conditions)
+        runs = status.get("phase") == "Running" and held_by is None
         return cls(
             name=metadata["name"],
             uid=metadata["uid"],
-            address=status.get("podIP") if status.get("phase") == "Running" else None,
-            ready=conditions.get("Ready") == "True" and "deletionTimestamp" not in metadata,
+            address=status.get("podIP") if runs else None,
+            ready=conditions.get("Ready", {}).get("status") == "True" and "deletionTimestamp" not in metadata,
+            held_by=held_by,
         )
+
+
+def _waiting_reason(status: Mapping[str, Any]) -> str | None:
+    """Why the sidecar's container does not run: ``ImagePullBackOff``, ``CrashLoopBackOff``."""
+    for container in status.get("containerStatuses", ()):
+        if container["name"] == names.CONTAINER:
+            reason: str | None = container.get("state", {}).get("waiting", {}).get("reason")
+            return reason
+    return None
+
+
+def _unschedulable(conditions: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Why no node takes the pod."""
+    scheduled = conditions.get("PodScheduled", {})
+    return None if scheduled.get("status") != "False" else scheduled.get("message") or scheduled.get("reason")
 
 
 @dataclass(frozen=True)
@@ -93,27 +113,25 @@ def members(index: VectorIndex, pods: Iterable[Pod], answers: Mapping[str, Answe
         if pod is None:
             found.append(Member(name, None, MISSING))
         elif pod.address is None:
-            found.append(Member(name, pod, STARTING))
+            found.append(Member(name, pod, NoAnswer(f"does not run: {pod.held_by}") if pod.held_by else STARTING))
         else:
             found.append(Member(name, pod, answers[name]))
     return tuple(found)
 
 
 def judge(index: VectorIndex, pod: str, state: IndexState) -> Answer:
-    """The state, if the pod gave it as this index; otherwise what it is instead."""
+    """The state, if the pod gave it as this index; otherwise what it is instead. A pod that a deleted VectorIndex of
+    this name has left is replaced without anybody's help, so it is no wrong one."""
     identity = state.identity
     if identity is None:
         return WrongIdentity("answers without an identity: it was started without the identity file")
-    wanted = {
-        "namespace": index.metadata.namespace,
-        "index": index.metadata.name,
-        "uid": index.metadata.uid,
-        "pod": pod,
-    }
+    wanted = {"namespace": index.metadata.namespace, "index": index.metadata.name, "pod": pod}
     for field, value in wanted.items():
         answered = getattr(identity, field)
         if answered != value:
             return WrongIdentity(f"answers as another one: its {field} is {answered!r}, not {value!r}")
+    if identity.uid != index.metadata.uid:
+        return NoAnswer("belongs to a deleted VectorIndex of this name; if it stays, delete the pod")
     if state.dimensions != index.spec.dimensions or state.metric != index.spec.metric:
         return WrongIdentity(
             f"holds an index of {state.dimensions} dimensions and metric {state.metric}, "

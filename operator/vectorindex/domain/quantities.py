@@ -24,5 +24,5 @@ def amount(quantity: str) -> Decimal:
         raise ValueError(f"{quantity!r} is not a quantity: give a number with a suffix, for example 500m or 2Gi")
     number, suffix, exponent = match.groups()
     if suffix in _BINARY:
-        return Decimal(number) * 2 ** _BINARY[suffix]
+        return Decimal(number) * (1 << _BINARY[suffix])
     return Decimal(number).scaleb(int(exponent) if exponent else _DECIMAL[suffix or ""])

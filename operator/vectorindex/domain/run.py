@@ -24,9 +24,9 @@ from vectorindex.wire.operations import OperationBody, OperationStatus
 GRACE = timedelta(seconds=60)
 """How long an index or a ConfigMap may be missing after the first status that said so."""
 LOOK_AGAIN = 5.0
-"""Seconds until something that is missing is looked for again."""
+"""Seconds at most until something that is missing is looked for again."""
 POLL_SHORTEST, POLL_LONGEST = 1.0, 15.0
-"""Seconds until pods that do not answer are called again: more, the longer nothing has changed."""
+"""Seconds until what did not answer, or was missing, is tried again: more, the longer nothing has changed."""
 
 
 Run = IndexDelete | IndexRebuild
@@ -184,7 +184,7 @@ def wait_or_end(frame: Frame, missing: Verdict, reason: Reason) -> End | Wait:
     if left <= timedelta(0):
         seconds = round(GRACE.total_seconds())
         return End(reason, f"{missing.message}, and did not appear within {seconds} s; create it, then a new object")
-    again = min(LOOK_AGAIN, left.total_seconds())
+    again = min(LOOK_AGAIN, retry_after(frame), left.total_seconds())
     return Wait(missing.reason, f"{missing.message}; waiting for it", again)
 
 
@@ -195,6 +195,6 @@ def first_status(status: RunStatus) -> datetime | None:
 
 
 def retry_after(frame: Frame) -> float:
-    """Seconds until pods that do not answer are called again."""
+    """Seconds until what did not answer, or was missing, is tried again."""
     quiet = (frame.now - (frame.last_write or frame.now)).total_seconds()
     return min(POLL_LONGEST, max(POLL_SHORTEST, quiet / 4))

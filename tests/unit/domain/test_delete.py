@@ -275,6 +275,9 @@ def test_conditions_of_a_run_under_way_and_done() -> None:
         return {condition.type: condition.status.value for condition in status.conditions}
 
     waiting = summarize(snapshot(started()), Work(()), {}).status
+    messages = {condition.type: condition.message for condition in waiting.conditions}
+    assert messages["Reconciling"] == messages["Succeeded"] != ""
+    assert messages["Ready"] == messages["Stalled"] == ""
     assert stated(waiting) == {"Ready": "False", "Reconciling": "True", "Stalled": "False", "Succeeded": "Unknown"}
     kept = waiting.condition("Succeeded")
     assert kept is not None

@@ -37,6 +37,7 @@ def test_both_forms_are_read(text: str, ids: tuple[str, ...]) -> None:
         pytest.param("\n\n", "holds no ID", id="empty lines only"),
         pytest.param("[]", "holds no ID", id="an empty array"),
         pytest.param('["hidden", ', "begins like a JSON array, but is none (line 1, column", id="malformed JSON"),
+        pytest.param("[" * 100_000, "begins like a JSON array, but is none", id="JSON that is nested too deeply"),
         pytest.param('["hidden", 7]', "element 2 of the array is none", id="a number"),
         pytest.param('["hidden", ""]', "element 2: the ID is empty", id="an empty ID"),
         pytest.param("x\nhidden\tone", "line 2: the ID contains a control character", id="a control character"),

@@ -192,6 +192,19 @@ def test_every_pod_gets_the_configuration_that_it_does_not_have() -> None:
     assert [(each.pod, each.configuration) for each in configure] == [("vi-0", done)]
 
 
+@pytest.mark.parametrize(
+    ("steps", "applied"),
+    [
+        pytest.param((Step.APPLY, Step.KEEP, Step.APPLY), [0, 2], id="what is missing or differs"),
+        pytest.param((Step.APPLY, Step.AWAIT_REMOVAL, Step.APPLY), [0], id="an object of a deleted index goes first"),
+        pytest.param((Step.CONFLICT, Step.APPLY, Step.APPLY), [], id="an object of somebody else's goes first"),
+    ],
+)
+def test_objects_are_applied_in_order(steps: tuple[Step, ...], applied: list[int]) -> None:
+    children = tuple(child(step, name=str(place)) for place, step in enumerate(steps))
+    assert decide(snapshot(children=children)).apply == tuple(children[place] for place in applied)
+
+
 WRITTEN = summarize(snapshot(), Applied()).status
 MORE = (member(0, state("vi-0", live=200)), member(1), member(2))
 LESS_READY = (member(0), member(1), member(2, ready=False))

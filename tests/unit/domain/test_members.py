@@ -19,9 +19,6 @@ OURS = PodIdentity(namespace="default", index="vi", uid=UID, pod="vi-0")
         pytest.param({"identity": None}, "without an identity", id="started by hand"),
         pytest.param({"identity": OURS.model_copy(update={"namespace": "x"})}, "namespace is 'x'", id="namespace"),
         pytest.param({"identity": OURS.model_copy(update={"index": "x"})}, "index is 'x', not 'vi'", id="index"),
-        pytest.param(
-            {"identity": OURS.model_copy(update={"uid": "x"})}, "uid is 'x'", id="an index of that name before"
-        ),
         pytest.param({"identity": OURS.model_copy(update={"pod": "vi-1"})}, "pod is 'vi-1'", id="another pod"),
         pytest.param({"dimensions": 9}, "9 dimensions and metric L2, not 8 and L2", id="dimensions"),
         pytest.param({"metric": "Cosine"}, "8 dimensions and metric Cosine", id="metric"),
@@ -31,6 +28,11 @@ def test_an_answer_of_another_one_does_not_count(changes: dict[str, Any], words:
     answer = judge(index(), "vi-0", state(**changes))
     assert isinstance(answer, WrongIdentity)
     assert words in answer.message
+
+
+def test_a_pod_of_the_deleted_index_of_that_name_does_not_count_but_is_not_a_wrong_one() -> None:
+    answer = judge(index(), "vi-0", state(identity=OURS.model_copy(update={"uid": "x"})))
+    assert answer == NoAnswer("belongs to a deleted VectorIndex of this name; if it stays, delete the pod")
 
 
 def test_our_own_answer_counts() -> None:
@@ -55,6 +57,42 @@ def pod(name: str, **changes: Any) -> dict[str, Any]:
 def test_what_is_read_of_a_pod(manifest: dict[str, Any], address: str | None, ready: bool) -> None:
     read = Pod.read(manifest)
     assert (read.address, read.ready) == (address, ready)
+
+
+def container(name: str, **state: Any) -> dict[str, Any]:
+    return {"containerStatuses": [{"name": name, "state": state}]}
+
+
+@pytest.mark.parametrize(
+    ("manifest", "trouble"),
+    [
+        pytest.param(pod("vi-0", phase="Pending"), "does not run yet", id="just created"),
+        pytest.param(
+            pod("vi-0", phase="Pending", **container("sidecar", waiting={"reason": "ImagePullBackOff"})),
+            "does not run: ImagePullBackOff",
+            id="no such image",
+        ),
+        pytest.param(
+            pod("vi-0", **container("sidecar", waiting={"reason": "CrashLoopBackOff"})),
+            "does not run: CrashLoopBackOff",
+            id="it crashes",
+        ),
+        pytest.param(
+            pod(
+                "vi-0",
+                phase="Pending",
+                conditions=[{"type": "PodScheduled", "status": "False", "message": "0/3 nodes have enough memory"}],
+            ),
+            "does not run: 0/3 nodes have enough memory",
+            id="no node takes it",
+        ),
+        pytest.param(pod("vi-0", **container("sidecar", running={})), None, id="it runs"),
+        pytest.param(pod("vi-0", **container("other", waiting={"reason": "x"})), None, id="another container waits"),
+    ],
+)
+def test_why_a_pod_does_not_run(manifest: dict[str, Any], trouble: str | None) -> None:
+    [first, *_] = members(index(), [Pod.read(manifest)], {"vi-0": state("vi-0")})
+    assert first.trouble == trouble
 
 
 def test_members_are_the_ordinals_below_replicas() -> None:
