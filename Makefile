@@ -28,6 +28,10 @@ check: venv ## Lint, types, layers, and whether what is generated is up to date
 format: venv ## Format the Python code
 	@$(PYTHON) -m ruff check --quiet --fix-only . && $(PYTHON) -m ruff format .
 
+.PHONY: chaos
+chaos: venv ## Kill a real sidecar's processes N times under load, against a dictionary (N=300 SEED=1)
+	@$(PYTHON) -m chaos $(if $(N),--kills $(N)) $(if $(SEED),--seed $(SEED))
+
 .PHONY: generate
 generate: venv ## Write the CRDs, the manifests and the reference from their sources
 	@$(PYTHON) hack/generate.py

@@ -1,0 +1,261 @@
+"""One index in use, and the dictionary of what must be in it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chaos.history import History, Violation
+from chaos.sidecar import DEADLINE, HOST, Sidecar
+from vectorindex.dataplane.errors import RefusedError, SidecarError, UnreachableError
+from vectorindex.dataplane.items import SidecarIndex, batches
+from vectorindex.dataplane.operations import Sidecars
+from vectorindex.dataplane.transport import Transport
+from vectorindex.wire.identity import GraphParameters, Metric
+from vectorindex.wire.operations import (
+    DeleteBody,
+    DeleteRequest,
+    DeleteResult,
+    FailureReason,
+    ObjectReference,
+    OperationKind,
+    OperationState,
+    OperationStatus,
+    RebuildBody,
+    RebuildRequest,
+    Verification,
+    unpack_bitmap,
+)
+
+DIMENSIONS = 24
+IDS = 700
+EXCUSED_BY_A_KILL = (FailureReason.BUILD_FAILED, FailureReason.RESTART_LIMIT_EXCEEDED)
+_OBJECT = ObjectReference(name="chaos", uid="chaos")
+
+Vector = NDArray[np.float32]
+T = TypeVar("T")
+
+
+class Actor:
+    """Uses one index, and knows what must be in it: ``items``."""
+
+    def __init__(self, transport: Transport, sidecar: Sidecar, history: History, metric: Metric, seed: int) -> None:
+        self.name = metric.value.lower()
+        self.items: dict[str, Vector] = {}
+        self._metric = metric
+        self._transport = transport
+        self._sidecar = sidecar
+        self._history = history
+        self._url = f"http://{HOST}:{sidecar.port}"
+        self._index = SidecarIndex(transport, self._url, self.name)
+        self._sidecars = Sidecars(transport, sidecar.port)
+        self._random = random.Random(f"{seed} {metric}")
+        self._vectors = np.random.default_rng(self._random.randrange(2**32))
+        self._last_operation = 0
+
+    async def create(self) -> None:
+        await self._until_answered(lambda: self._index.create(DIMENSIONS, self._metric))
+        while not self.items:
+            await self._session("build")
+
+    async def act(self) -> None:
+        """One round of whatever it may be."""
+        if len(self.items) < IDS // 3:
+            await self._session("upsert")
+        match self._random.choices(["session", "delete", "rebuild"], [3, 2, 4])[0]:
+            case "session":
+                await self._session(self._random.choice(["build", "insert", "upsert", "upsert"]))
+            case "delete":
+                await self._delete(self._pick(self._random.choice([1, 5, 60])))
+            case "rebuild":
+                await self._rebuild()
+        await self.check()
+
+    async def check(self) -> None:
+        """An exact search, by asking for more than there is, gives all items, nearest first; the counts agree."""
+        live = len(self.items)
+        state = await self._until_answered(lambda: self._sidecars.state(HOST, self.name))
+        self._require(state.counts.live == live, f"{state.counts.live} items are counted, {live} are there")
+        queries = self._new_vectors(4)
+        for query, found in zip(queries, await self._search(queries, live + 10), strict=True):
+            wrong = set(found).symmetric_difference(self.items)
+            self._require(not wrong and len(found) == live, f"{len(wrong)} items differ, such as {sorted(wrong)[:5]}")
+            away = self._distances(query, found)
+            self._require(bool((np.diff(away) >= -1e-3).all()), "an exact search is not in order of distance")
+        for found in await self._search(queries, 10):
+            self._require(set(found) <= set(self.items), "a search finds what is not there")
+            self._require(len(set(found)) == min(10, live), f"a search for 10 of {live} items finds {len(found)}")
+
+    def _distances(self, query: Vector, found: Sequence[str]) -> NDArray[np.float64]:
+        stored = np.array([self.items[name] for name in found], np.float64).reshape(-1, DIMENSIONS)
+        if self._metric is Metric.L2:
+            return np.asarray(((stored - query) ** 2).sum(axis=1))
+        if self._metric is Metric.COSINE:
+            stored /= np.linalg.norm(stored, axis=1, keepdims=True)
+        return np.asarray(-(stored @ query.astype(np.float64)))
+
+    # Sessions
+
+    async def _session(self, mode: str) -> None:
+        existing = self._pick(self._random.randrange(60))
+        new = [name for name in self._random.sample(self._names(), self._random.randint(50, 400))
+               if name not in self.items]  # fmt: skip
+        refused = mode == "insert" and bool(existing) and self._random.random() < 0.3
+        rows = new if mode == "insert" else new + existing + existing[:3]  # the last row of an ID wins
+        rows += existing[:1] if refused else []
+        vectors = self._new_vectors(len(rows))
+        self._note(f"session {mode}, {len(rows)} rows{', to be refused' if refused else ''}")
+        try:
+            await self._call("/init", {"index_name": self.name, "mode": mode})
+            for _, content in batches(rows, vectors, size=150):
+                await self._transport.call(
+                    "POST", f"{self._url}/ingest/batch", data=content, query={"index_name": self.name}
+                )
+        except SidecarError as error:  # a restart ends a session; nothing has changed
+            self._require("restart ends it" in str(error) or isinstance(error, UnreachableError), str(error))
+            return
+        status = await self._finalize(refused, set(rows))
+        if status is not None and status.state is OperationState.SUCCEEDED:
+            self._require(not refused, "mode insert took an ID that existed")
+            if mode == "build":
+                self.items = {}
+            self.items.update(zip(rows, vectors, strict=True))
+
+    async def _finalize(self, refused: bool, rows: set[str]) -> OperationStatus | None:
+        """The operation that ended the session; None if it never began."""
+        before = {operation.id for operation in await self._operations()}
+        params = {"M": self._random.choice([4, 16]), "ef_construction": self._random.choice([50, 400, 1500])}
+        body = {"index_name": self.name, "params": params}
+        kills = self._history.kills.total()
+        try:
+            await self._call("/finalize", body, {"wait": self._random.choice(["true", "false"])})
+        except UnreachableError:
+            pass  # its record says what became of it
+        except RefusedError as error:
+            self._require(refused or "restart ends it" in str(error), f"finalize was refused: {error}")
+        begun = [operation for operation in await self._operations() if operation.id not in before]
+        self._require(len(begun) <= 1, f"one finalize, {len(begun)} operations")
+        return await self._end_of(begun[0].id, kills, rows, expected=refused) if begun else None
+
+    # Operations
+
+    async def _delete(self, names: Sequence[str]) -> None:
+        names = [*names, "never-there"]
+        operation = self._operation("delete")
+        body = DeleteBody(object=_OBJECT, request=DeleteRequest(external_ids=tuple(names)))
+        cancelled = self._random.random() < 0.1
+        self._note(f"{operation} of {len(names)} items{', cancelled before' if cancelled else ''}")
+        if cancelled:
+            await self._until_answered(lambda: self._sidecars.cancel(HOST, self.name, operation))
+        status = await self._until_answered(lambda: self._sidecars.start(HOST, self.name, operation, body))
+        self._history.operations["Delete", status.state] += 1
+        if cancelled:
+            self._require(status.state is OperationState.CANCELLED, f"a cancelled delete is {status}")
+            return
+        self._require(isinstance(status.result, DeleteResult), f"a delete ended with {status}")
+        assert isinstance(status.result, DeleteResult)
+        found = [name in self.items for name in names]
+        told = unpack_bitmap(status.result.bitmap, len(names))
+        self._require(told == found and status.result.deleted == sum(found), f"a delete says {status.result}")
+        queries = np.array([self.items.pop(name) for name in names[:-1]])
+        if len(queries):
+            for answer in await self._search(queries, 3):
+                self._require(not set(answer) & set(names), f"found after its delete: {set(answer) & set(names)}")
+
+    async def _rebuild(self) -> None:
+        operation = self._operation("rebuild")
+        params = GraphParameters.model_validate(
+            {"M": self._random.choice([4, 16, 32]), "ef_construction": self._random.choice([50, 600, 1500])}
+        )
+        body = RebuildBody(object=_OBJECT, request=RebuildRequest(params=params, verify=Verification(samples=20)))
+        self._note(f"{operation} {params.to_json()}")
+        kills = self._history.kills.total()
+        await self._until_answered(lambda: self._sidecars.start(HOST, self.name, operation, body))
+        status = await self._end_of(operation, kills, set())
+        if status.state is OperationState.SUCCEEDED:
+            state = await self._until_answered(lambda: self._sidecars.state(HOST, self.name))
+            self._require(state.parameters.m == params.m, f"{state.parameters} are in force after {params}")
+
+    async def _end_of(
+        self, operation: str, kills: int, untouchable: set[str], *, expected: bool = False
+    ) -> OperationStatus:
+        """Delete, search and cancel until it has ended. It may fail if something was killed, or as ``expected``."""
+        cancelling = self._random.random() < 0.15
+        cancelled = False
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            status = await self._until_answered(lambda: self._sidecars.operation(HOST, self.name, operation))
+            if status.state.finished:
+                break
+            self._require(time.monotonic() < deadline, f"it never ends: {status}")
+            await asyncio.sleep(self._random.random() * 0.2)
+            if self._random.random() < 0.4:
+                await self._delete([name for name in self._pick(3) if name not in untouchable])
+            elif cancelling and self._random.random() < 0.5:
+                self._note(f"cancel of {operation} at {status.progress} %")
+                await self._until_answered(lambda: self._sidecars.cancel(HOST, self.name, operation))
+                cancelled = True
+        self._note(f"{operation} is {status.state} {status.reason} after {status.restarts} restarts")
+        assert status.kind is not None
+        self._history.operations[status.kind, f"{status.state} {status.reason}".strip()] += 1
+        if status.state is OperationState.CANCELLED:
+            self._require(cancelled, f"nobody cancelled {operation}")
+        elif status.state is OperationState.FAILED and not expected:
+            excused = status.reason in EXCUSED_BY_A_KILL and self._history.kills.total() > kills
+            self._require(excused, f"it failed for no reason: {status}")
+        return status
+
+    async def _operations(self) -> list[OperationStatus]:
+        listed = await self._until_answered(lambda: self._sidecars.operations(HOST, self.name))
+        return [operation for operation in listed.operations if operation.kind is OperationKind.FINALIZE]
+
+    # Calls
+
+    async def _search(self, queries: Vector, k: int) -> list[list[str]]:
+        return await self._until_answered(lambda: self._index.search(queries, k))
+
+    async def _call(self, path: str, body: Mapping[str, object], query: dict[str, str] | None = None) -> object:
+        return await self._transport.call("POST", self._url + path, body=body, query=query, timeout=DEADLINE)
+
+    async def _until_answered(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What may be repeated, until there is an answer of use. Any refusal is a violation: of none of these calls can
+        it be right."""
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            try:
+                return await call()
+            except UnreachableError as error:
+                self._sidecar.check_alive()
+                self._require(time.monotonic() < deadline, f"no answer for {DEADLINE:.0f} s: {error}")
+                await asyncio.sleep(0.05)
+            except SidecarError as error:
+                self._require(False, f"refused: {error}")
+
+    # Choices
+
+    def _pick(self, count: int) -> list[str]:
+        return self._random.sample(sorted(self.items), min(count, len(self.items)))
+
+    def _names(self) -> list[str]:
+        return [f"item-{number}" for number in range(IDS)]
+
+    def _new_vectors(self, count: int) -> Vector:
+        lengths = self._vectors.lognormal(0, 0.5, (count, 1))
+        return (self._vectors.standard_normal((count, DIMENSIONS)) * lengths).astype(np.float32)
+
+    def _operation(self, kind: str) -> str:
+        self._last_operation += 1
+        return f"{kind}-{self._last_operation}"
+
+    def _note(self, action: str) -> None:
+        self._history.note(f"{self.name}: {action}")
+
+    def _require(self, condition: bool, why: str) -> None:
+        if not condition:
+            raise Violation(f"index {self.name}: {why}")
