@@ -163,6 +163,7 @@ async def test_an_operation_can_be_left_alone_and_asked_for_later(client: Client
     [
         pytest.param({"dim": "8", "delta_ratio": "0.2"}, id="numbers-as-strings"),
         pytest.param({"dim": 8, "build_params": {"M": 5, "build_n_threads": 4}}, id="build-params"),
+        pytest.param({"dim": 8, "params": None}, id="params-null"),
         pytest.param({"dim": 8, "nobody": "knows"}, id="unknown-field"),
         pytest.param({"dim": 8, "metric": "InnerProduct"}, id="metric"),
     ],

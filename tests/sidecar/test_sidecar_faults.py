@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import sqlite3
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -40,7 +42,9 @@ async def test_a_sidecar_killed_in_a_rebuild_takes_it_up_again(filled: Program, 
         assert (await client.put("demo", "rebuild.1", "Rebuild", params=SLOW)).body == status
 
 
-async def test_a_sidecar_that_is_stopped_ends_at_once_and_goes_on_later(filled: Program, launch: Launch) -> None:
+async def test_a_sidecar_that_is_stopped_ends_at_once_and_goes_on_later(
+    filled: Program, launch: Launch, folder: Path
+) -> None:
     async with connect(filled) as client:
         await client.put("demo", "rebuild.1", "Rebuild", params=SLOW)
         await client.running("demo", "rebuild.1")
@@ -48,6 +52,9 @@ async def test_a_sidecar_that_is_stopped_ends_at_once_and_goes_on_later(filled: 
     code, log = filled.stop()
     assert code == 0, log
     assert "Traceback" not in log
+    with contextlib.closing(sqlite3.connect(folder / "index.db")) as database:
+        counted = database.execute("SELECT state, restarts, crashes FROM operations WHERE id = 'rebuild.1'").fetchone()
+    assert counted == ("Queued", 1, 0), "only a crash counts towards giving it up"
     async with connect(launch()) as client:
         status = await client.finished("demo", "rebuild.1")
         assert (status["state"], status["restarts"]) == ("Succeeded", 1)

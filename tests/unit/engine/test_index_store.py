@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -334,6 +337,45 @@ def test_a_full_volume_refuses_writes_until_there_is_space(data_dir: Path, monke
     database.connection.execute(f"PRAGMA max_page_count = {pages + 1_000}")
     assert store.begin_operation(big).state is OperationState.QUEUED
     assert store.status().read_only is None
+
+
+def test_a_volume_too_full_for_a_checkpoint_can_be_opened_and_read(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FullAtCheckpoint(sqlite3.Connection):
+        def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+            if "wal_checkpoint" in sql:
+                full = sqlite3.OperationalError("database or disk is full")
+                full.sqlite_errorcode = sqlite3.SQLITE_FULL
+                raise full
+            return super().execute(sql, *arguments)
+
+    store = new_index(data_dir)
+    load(store, random_items(10))
+    store.close()
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=FullAtCheckpoint))
+    monkeypatch.setattr("os.statvfs", lambda _: SimpleNamespace(f_bavail=1, f_frsize=4_096))
+    store = Store.open(store.folder)
+    assert "the volume is full" in (store.status().read_only or "")
+    assert live_ids(store) == set(random_items(10))
+
+
+def test_files_that_cannot_be_removed_after_a_swap_do_not_undo_it(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "read-only file system", str(path))
+
+    store = new_index(data_dir)
+    load(store, random_items(20))
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", fail)
+        rebuild(store)
+    assert live_ids(store) == set(random_items(20))
+    assert len(segment_files(store.folder)) == 4
+    store.close()
+    store = Store.open(store.folder)
+    assert segment_files(store.folder) == {"0000000002.hnsw", "0000000002.ids"}
 
 
 def test_a_store_that_failed_stays_failed_until_a_restart(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

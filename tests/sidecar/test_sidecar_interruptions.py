@@ -1,0 +1,168 @@
+"""One index within this process, with real searchers and builders, disturbed at moments that no client can hit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.sidecar.program import DEADLINE, eventually, names, random_vectors, rows
+from vectorindex.engine.catalog import create_index
+from vectorindex.engine.errors import OutOfSpace
+from vectorindex.engine.params import IndexSpec, Metric
+from vectorindex.engine.segments import ViewSpec
+from vectorindex.engine.session import SessionMode
+from vectorindex.sidecar import process
+from vectorindex.sidecar.index import Index
+from vectorindex.sidecar.searcher_client import SearcherClient, SearcherFailed
+from vectorindex.sidecar.serving import Serving
+from vectorindex.wire.identity import GraphParameters
+from vectorindex.wire.operations import OperationState
+
+VECTORS = random_vectors(2_000)
+SLOW = GraphParameters.model_validate({"M": 48, "ef_construction": 1500})
+
+
+@contextlib.asynccontextmanager
+async def opened(folder: Path) -> AsyncIterator[Index]:
+    index = await Index.open(folder, "volume", "boot", None, lambda _: None)
+    try:
+        yield index
+    finally:
+        async with asyncio.timeout(DEADLINE):
+            await index.close()
+
+
+@pytest.fixture
+async def folder(tmp_path: Path) -> Path:
+    """A closed index of 2,000 items."""
+    folder = create_index(tmp_path, IndexSpec("words", 8, Metric.L2))
+    async with opened(folder) as index:
+        await index.open_session(SessionMode.BUILD)
+        await index.ingest_rows(rows(names(2_000), VECTORS))
+        status = await index.operations.wait(await index.operations.finalize(GraphParameters()))
+        assert status.state is OperationState.SUCCEEDED, status
+    return folder
+
+
+async def finds(index: Index, number: int) -> bool:
+    found = await index.search(VECTORS[number].tobytes(), 1, 1, None)
+    return f'"item-{number}"'.encode() in found
+
+
+async def test_a_searcher_that_dies_as_it_starts_is_started_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = process.start
+
+    async def stillborn(module: str, *arguments: Any, **more: Any) -> asyncio.subprocess.Process:
+        child = await begin(module, *arguments, **more)
+        child.kill()
+        monkeypatch.setattr(process, "start", begin)
+        return child
+
+    monkeypatch.setattr(process, "start", stillborn)
+    async with opened(folder) as index:
+        await eventually(lambda: index.searchers.problem is None, "a searcher")
+        assert await finds(index, 7)
+
+
+async def test_a_restart_that_a_swap_overtakes_leaves_the_index_ready(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(folder) as index:
+        prepare = index.searchers.prepare
+        restarting, swapped, refused = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def late(snapshot: Callable[[], ViewSpec]) -> Serving:
+            if snapshot != index.store.view_spec:
+                return await prepare(snapshot)
+            restarting.set()
+            await swapped.wait()
+            refused.set()
+            raise SearcherFailed("its files are gone, because of the swap")
+
+        monkeypatch.setattr(index.searchers, "prepare", late)
+        assert index.searchers._current is not None
+        await index.searchers._current.searcher.end(grace=0)
+        await restarting.wait()
+        assert index.searchers.problem is not None
+        status = await index.operations.wait(await index.operations.rebuild(GraphParameters()))
+        assert status.state is OperationState.FAILED, "recall is measured through a searcher that serves"
+        await index.operations.wait(await swap_without_measuring(index))
+        assert index.searchers.problem is None
+        swapped.set()
+        await refused.wait()
+        await asyncio.gather(*(task for task in index.searchers._tasks if "_watch" not in repr(task)))
+        assert index.searchers.problem is None
+        assert await finds(index, 7)
+
+
+async def swap_without_measuring(index: Index) -> str:
+    await index.open_session(SessionMode.UPSERT)
+    await index.ingest_one("more", np.zeros(8, np.float32).tolist())
+    return await index.operations.finalize(GraphParameters())
+
+
+async def test_a_delete_that_a_searcher_does_not_take_ends_that_searcher(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(self: SearcherClient, labels: bytes) -> None:
+        raise OSError("no descriptor is left")
+
+    async with opened(folder) as index:
+        assert await finds(index, 7)
+        with monkeypatch.context() as patched:
+            patched.setattr(SearcherClient, "delete", fail)
+            assert await index.delete(["item-7"]) == {"item-7": True}
+        assert not await finds(index, 7)
+        assert await finds(index, 8)
+
+
+async def test_an_operation_that_waits_for_space_does_not_hold_up_the_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def full(*_: object) -> None:
+        raise OutOfSpace("no space left")
+
+    def full_again(*_: object) -> None:
+        loop.call_soon_threadsafe(waits.set)
+        raise OutOfSpace("no space left")
+
+    async with opened(folder) as index:
+        with monkeypatch.context() as patched:
+            patched.setattr(index.store, "commit", full)
+            patched.setattr(index.store, "fail_operation", full_again)
+            identity = await index.operations.rebuild(GraphParameters())
+            await waits.wait()
+            async with asyncio.timeout(DEADLINE):
+                await index.operations.stop()
+    async with opened(folder) as index:
+        status = await index.operations.wait(identity)
+        assert (status.state, status.restarts) == (OperationState.SUCCEEDED, 1)
+
+
+async def test_however_often_a_finalize_is_cancelled_it_cleans_up(folder: Path) -> None:
+    async with opened(folder) as index:
+        before = sorted(path.name for path in folder.iterdir())
+        await index.open_session(SessionMode.BUILD)
+        await index.ingest_rows(rows(names(2_000), VECTORS))
+        identity = await index.operations.finalize(SLOW)
+
+        async def begun() -> bool:
+            return (await index.operations.get(identity)).progress > 0
+
+        await eventually(begun, "the build")
+        ended = await asyncio.gather(*(index.operations.cancel(identity) for _ in range(20)))
+        assert {status.state for status in ended} == {OperationState.CANCELLED}
+        assert sorted(path.name for path in folder.iterdir()) == before
+        await index.open_session(SessionMode.BUILD)
+        assert await finds(index, 7)
