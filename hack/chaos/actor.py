@@ -34,7 +34,7 @@ from vectorindex.wire.operations import (
 )
 
 DIMENSIONS = 24
-IDS = 700
+IDS = 1_500
 EXCUSED_BY_A_KILL = (FailureReason.BUILD_FAILED, FailureReason.RESTART_LIMIT_EXCEEDED)
 _OBJECT = ObjectReference(name="chaos", uid="chaos")
 
@@ -104,7 +104,7 @@ class Actor:
 
     async def _session(self, mode: str) -> None:
         existing = self._pick(self._random.randrange(60))
-        new = [name for name in self._random.sample(self._names(), self._random.randint(50, 400))
+        new = [name for name in self._random.sample(self._names(), self._random.randint(50, 900))
                if name not in self.items]  # fmt: skip
         refused = mode == "insert" and bool(existing) and self._random.random() < 0.3
         rows = new if mode == "insert" else new + existing + existing[:3]  # the last row of an ID wins
@@ -120,14 +120,15 @@ class Actor:
         except SidecarError as error:  # a restart ends a session; nothing has changed
             self._require("restart ends it" in str(error) or isinstance(error, UnreachableError), str(error))
             return
-        status = await self._finalize(refused, set(rows))
+        replaced = set(self.items) if mode == "build" else set()  # whether they are found depends on who commits first
+        status = await self._finalize(refused, replaced.union(rows))
         if status is not None and status.state is OperationState.SUCCEEDED:
             self._require(not refused, "mode insert took an ID that existed")
             if mode == "build":
                 self.items = {}
             self.items.update(zip(rows, vectors, strict=True))
 
-    async def _finalize(self, refused: bool, rows: set[str]) -> OperationStatus | None:
+    async def _finalize(self, refused: bool, untouchable: set[str]) -> OperationStatus | None:
         """The operation that ended the session; None if it never began."""
         before = {operation.id for operation in await self._operations()}
         params = {"M": self._random.choice([4, 16]), "ef_construction": self._random.choice([50, 400, 1500])}
@@ -141,7 +142,7 @@ class Actor:
             self._require(refused or "restart ends it" in str(error), f"finalize was refused: {error}")
         begun = [operation for operation in await self._operations() if operation.id not in before]
         self._require(len(begun) <= 1, f"one finalize, {len(begun)} operations")
-        return await self._end_of(begun[0].id, kills, rows, expected=refused) if begun else None
+        return await self._end_of(begun[0].id, kills, untouchable, expected=refused) if begun else None
 
     # Operations
 
