@@ -15,6 +15,7 @@ from tests.loop.simulation import INDEX, Fault, Mode, Server, World
 ITEMS = [{"a", "b", "c", "d"}, {"a", "b", "c"}, {"b", "c", "d", "e"}]
 """The pods differ, so that copies and items are not the same number."""
 DELETE = {"indexRef": {"name": INDEX}, "externalIDs": ["a", "e", "x", "a", "b"], "returnNotFound": True}
+KEY = ("IndexRebuild", "run")
 REBUILD = {"indexRef": {"name": INDEX}, "params": {"m": 32}}
 
 
@@ -52,9 +53,11 @@ def _both(world: World) -> None:
 
 STORIES = {
     "delete": Story(_delete, (("IndexDelete", "run"),), {}),
-    "delete while a pod is down": Story(_delete, (("IndexDelete", "run"),), {1: lambda seconds: seconds < 20}),
+    "delete while a pod is down": Story(_delete, (("IndexDelete", "run"),), {1: lambda seconds: seconds < 8}),
     "rebuild": Story(_rebuild, (("IndexRebuild", "run"),), {}),
-    "rebuild while a pod goes down": Story(_rebuild, (("IndexRebuild", "run"),), {1: lambda seconds: 7 < seconds < 12}),
+    "rebuild while a pod goes down": Story(
+        _rebuild, (("IndexRebuild", "run"),), {1: lambda seconds: 3.2 < seconds < 8}
+    ),
     "two rebuilds and a delete": Story(
         _both, (("IndexRebuild", "run"), ("IndexRebuild", "second"), ("IndexDelete", "meanwhile")), {}
     ),
@@ -107,12 +110,55 @@ def test_the_stories_end_as_they_should() -> None:
     status = world.server.status("IndexDelete", "run")
     assert (status["deletedCount"], status["notFoundCount"], status["notFound"]) == (3, 1, ["x"])
     assert [pod["deletedCount"] for pod in status["pods"]] == [2, 2, 2]
-    assert world.clock.seconds >= 20
+    assert world.clock.seconds >= 8
     world = STORIES["two rebuilds and a delete"].play()
     first, second = (world.server.status("IndexRebuild", name) for name in ("run", "second"))
     assert first["completionTime"] <= second["startTime"]
     assert world.server.status("IndexDelete", "meanwhile")["completionTime"] < first["completionTime"]
     assert second["parameters"] == {"m": 32, "efConstruction": 300, "efSearch": 64, "seed": 0}
+
+
+def test_a_pod_goes_down_in_the_middle_of_its_rebuild() -> None:
+    world = STORIES["rebuild while a pod goes down"].play()
+    assert {reason for _, reason, _ in world.server.recorded} >= {"PodsUnreachable", "Completed"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "problem"),
+    [
+        pytest.param("IndexDelete", {"indexRef": {}, "externalIDs": ["a"]}, "spec.indexRef.name", id="delete"),
+        pytest.param("IndexRebuild", {**REBUILD, "params": {"m": "x"}}, "spec.params.m", id="rebuild"),
+    ],
+)
+def test_a_run_that_cannot_be_read_fails_and_is_in_nobodys_way(kind: str, spec: dict[str, Any], problem: str) -> None:
+    world = World(ITEMS)
+    world.server.create(kind, "odd", spec)
+    world.server.create("IndexRebuild", "run", REBUILD)
+    world.run(lambda server: all("completionTime" in server.status(*run) for run in ((kind, "odd"), KEY)))
+    conditions = {condition["type"]: condition for condition in world.server.status(kind, "odd")["conditions"]}
+    assert (conditions["Succeeded"]["reason"], conditions["Stalled"]["status"]) == ("InvalidRequest", "True")
+    assert problem in conditions["Succeeded"]["message"]
+    assert world.server.status(*KEY)["conditions"][-1]["reason"] == "Completed"
+
+
+def test_an_index_that_cannot_be_read_says_so_until_it_can() -> None:
+    world = World(ITEMS)
+    world.server.change("VectorIndex", INDEX, {"metric": "Hamming"})
+
+    def stalled(server: Server) -> dict[str, Any] | None:
+        conditions = server.status("VectorIndex", INDEX).get("conditions", [])
+        return next((condition for condition in conditions if condition["type"] == "Stalled"), None)
+
+    world.run(lambda server: stalled(server) is not None)
+    said = stalled(world.server)
+    assert said is not None
+    assert (said["status"], said["reason"]) == ("True", "InvalidSpec")
+    assert "spec.metric" in said["message"]
+    writes = world.server.status_writes
+    world.run(lambda server: world.clock.seconds > 120)
+    assert world.server.status_writes == writes
+    world.server.change("VectorIndex", INDEX, {"metric": "L2"})
+    world.run(lambda server: (stalled(server) or {}).get("status") == "False")
 
 
 def test_nothing_is_written_when_nothing_changes() -> None:

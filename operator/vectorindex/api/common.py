@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from vectorindex.api.model import (
     LIST_MAP_BY_TYPE,
@@ -240,6 +240,10 @@ class RunStatus(Status):
         return self.completion_time is not None
 
 
+class UnreadableError(ValueError):
+    """An object is not valid; the message names the field."""
+
+
 class ApiObject(ApiModel):
     """An object of one of our kinds, as it is read from the API server."""
 
@@ -249,6 +253,15 @@ class ApiObject(ApiModel):
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> Self:
-        """The object from its JSON form. Raises pydantic.ValidationError, a ValueError, if the spec is not valid: the
-        API server refuses such an object, unless it was stored before the rule existed."""
-        return cls.model_validate(manifest)
+        """The object from its JSON form.
+
+        Raises:
+            UnreadableError: it is not valid. The API server refuses such an object, unless it was stored before the
+                rule existed, or by another version.
+        """
+        try:
+            return cls.model_validate(manifest)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            path = ".".join(str(part) for part in first["loc"])
+            raise UnreadableError(f"{path} is not valid: {first['msg']}") from error

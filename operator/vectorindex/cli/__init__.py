@@ -1,1 +1,1 @@
-"""TODO"""
+"""Entry points."""

@@ -20,7 +20,9 @@ class LoopLag:
     """How late the event loop is: a task that sleeps, and looks how long it took."""
 
     clock: Callable[[], float]
-    _expected: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._expected = self.clock() + BEAT
 
     @property
     def seconds(self) -> float:

@@ -132,7 +132,7 @@ async def _operate(options: argparse.Namespace, server: ApiServer, transport: Tr
         raise Startup(f"cannot listen on port {options.health_port} for /healthz: {error.strerror}") from error
 
     async def work() -> None:
-        await _kinds_served(cluster)
+        await _kinds_served(cluster, namespaces)
         logger.info("watching %s", ", ".join(options.namespace or []) or "all namespaces")
         async with asyncio.TaskGroup() as group:
             group.create_task(workers.run())
@@ -155,19 +155,26 @@ async def _operate(options: argparse.Namespace, server: ApiServer, transport: Tr
             raise result
 
 
-async def _kinds_served(cluster: Cluster) -> None:
+async def _kinds_served(cluster: Cluster, namespaces: Sequence[str | None]) -> None:
     """Wait until the API server serves our kinds: kopf looks for them once."""
     said = False
     while True:
         try:
-            missing = [resource.plural for resource in OWN if not await cluster.serves(resource)]
+            missing = [
+                resource.plural
+                for resource in OWN
+                for namespace in namespaces
+                if not await cluster.serves(resource, namespace)
+            ]
         except ClusterError as error:
             logger.warning("%s; it will be tried again", error)
         else:
             if not missing:
                 return
             if not said:
-                logger.warning("waiting for the CustomResourceDefinitions of %s: install them", ", ".join(missing))
+                logger.warning(
+                    "waiting for the CustomResourceDefinitions of %s: install them", ", ".join(dict.fromkeys(missing))
+                )
                 said = True
         await asyncio.sleep(KINDS_RETRY)
 

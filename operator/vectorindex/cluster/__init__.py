@@ -1,1 +1,1 @@
-"""TODO"""
+"""Kubernetes: read, server-side apply, events. Nothing is decided here."""

@@ -95,7 +95,10 @@ class ApiServer:
             raise UnavailableError(f"the API server did not answer {method} {path}: {reason}") from error
         if response.status >= 400:
             raise error_for(response.status, _message(content) or f"{method} {path}: HTTP status {response.status}")
-        answer: Manifest = json.loads(content)
+        try:
+            answer: Manifest = json.loads(content)
+        except ValueError as error:
+            raise UnavailableError(f"the answer to {method} {path} is not JSON: is that the API server?") from error
         return answer
 
 

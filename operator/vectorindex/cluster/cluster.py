@@ -12,14 +12,14 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
+from vectorindex.api.names import FIELD_MANAGER
 from vectorindex.cluster.client import ApiServer, Manifest
 from vectorindex.cluster.errors import ConflictError, NotFoundError
 from vectorindex.cluster.resources import EVENTS, PODS, Resource, resource_of
 
-FIELD_MANAGER = "vectorindex-operator"
 PAGE = "500"
 MAX_NOTE = 1024
-"""Characters of an Event's note, by the API's limit in bytes less room for what is not ASCII."""
+"""Bytes of an Event's note, by the API's limit."""
 
 
 class Cluster:
@@ -85,7 +85,7 @@ class Cluster:
         body: Manifest = {
             "apiVersion": EVENTS.api_version,
             "kind": EVENTS.kind,
-            "metadata": {"name": f"{metadata['name'][:200]}.{mark}", "namespace": metadata["namespace"]},
+            "metadata": {"name": f"{metadata['name'][:200].rstrip('-.')}.{mark}", "namespace": metadata["namespace"]},
             "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "reportingController": "vectorindex.io/operator",
             "reportingInstance": self._instance,
@@ -98,13 +98,13 @@ class Cluster:
         with contextlib.suppress(ConflictError):  # recorded already
             await self._server.request("POST", EVENTS.path(metadata["namespace"]), body=body)
 
-    async def serves(self, resource: Resource) -> bool:
-        """Does the API server know this kind?"""
+    async def serves(self, resource: Resource, namespace: str | None) -> bool:
+        """Can objects of this kind be listed? A kind that is new is discovered before it can."""
         try:
-            found = await self._server.request("GET", resource.root)
+            await self._server.request("GET", resource.path(namespace), query={"limit": "1"})
         except NotFoundError:
             return False
-        return any(served["name"] == resource.plural for served in found["resources"])
+        return True
 
     async def _apply(self, path: str, body: Manifest) -> Manifest:
         return await self._server.apply(path, body, FIELD_MANAGER)

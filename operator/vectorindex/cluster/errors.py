@@ -24,7 +24,7 @@ class RejectedError(ClusterError):
 
 
 class UnavailableError(ClusterError):
-    """No answer, or none of use, now (timeouts, 401, 429, 5xx); the request may have had its effect all the same."""
+    """No answer, or none of use, now (timeouts, 401, 410, 429, 5xx); the request may have had its effect."""
 
 
 def error_for(status: int, message: str) -> ClusterError:
@@ -34,7 +34,7 @@ def error_for(status: int, message: str) -> ClusterError:
             return NotFoundError(message, status)
         case 409:
             return ConflictError(message, status)
-        case 401 | 408 | 429:
+        case 401 | 408 | 410 | 429:
             return UnavailableError(message, status)
         case _ if status >= 500:
             return UnavailableError(message, status)

@@ -129,6 +129,18 @@ def summarize(snapshot: IndexSnapshot, applied: Applied) -> IndexSummary:
     return IndexSummary(status, worth_writing(snapshot, status), _poll_after(snapshot))
 
 
+def unreadable(old: VectorIndexStatus, generation: int, now: datetime, problem: str) -> VectorIndexStatus:
+    """The status of an index that cannot be read; its pods go on as they are."""
+    message = f"the operator cannot read this object: {problem}"
+    facts = (
+        Fact(ConditionType.READY, FALSE, Reason.INVALID_SPEC, message),
+        Fact(ConditionType.RECONCILING, FALSE, Reason.INVALID_SPEC),
+        Fact(ConditionType.STALLED, TRUE, Reason.INVALID_SPEC, message),
+    )
+    conditions = build_conditions(old, generation, now, facts)
+    return old.model_copy(update={"observed_generation": generation, "conditions": conditions})
+
+
 def worth_writing(snapshot: IndexSnapshot, status: VectorIndexStatus) -> bool:
     """Everything but figures at once; figures with it, when a run has ended, and otherwise a minute after the last
     write; nothing when nothing changed."""

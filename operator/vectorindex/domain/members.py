@@ -16,7 +16,7 @@ from vectorindex.wire.state import IndexState
 
 @dataclass(frozen=True)
 class Pod:
-    """What is needed of a Pod. ``address`` is None while its sidecar does not run, and ``held_by`` is then the cause, if
+    """What is needed of a Pod. ``address`` is None while its sidecar does not run; ``held_by`` is then the cause, if
     Kubernetes gives one."""
 
     name: str

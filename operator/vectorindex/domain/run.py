@@ -155,6 +155,14 @@ def next_fields(frame: Frame, step: Next) -> dict[str, object]:
     }
 
 
+def unreadable(generation: int, now: datetime, problem: str) -> RunStatus:
+    """The status of a run that cannot be read: it has failed."""
+    message = f"the operator cannot read this object: {problem}; create a new one"
+    facts = run_facts(FALSE, Reason.INVALID_REQUEST, message)
+    conditions = build_conditions(RunStatus(), generation, now, facts)
+    return RunStatus(observed_generation=generation, conditions=conditions, completion_time=now)
+
+
 def settled_fields(run: Run) -> dict[str, object]:
     """The fields of the status of a run that has ended: nothing but the generation changes any more."""
     generation = run.metadata.generation

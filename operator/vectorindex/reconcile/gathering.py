@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from vectorindex.api import VectorIndex, names
 from vectorindex.dataplane.errors import SidecarError
@@ -11,8 +13,14 @@ from vectorindex.domain.members import Answer, Member, NoAnswer, Pod, judge, mem
 from vectorindex.reconcile.ports import Manifest, Ports
 
 
+def index_name(manifest: Mapping[str, Any]) -> str:
+    """The index that a run is for; empty where the object does not say, which is for its own reconcile to find."""
+    name: str = manifest.get("spec", {}).get("indexRef", {}).get("name", "")
+    return name
+
+
 async def gather_index(ports: Ports, namespace: str, name: str) -> VectorIndex | None:
-    """The index, or None if there is none, by a GET."""
+    """The index, or None if there is none, by a GET. Raises UnreadableError."""
     manifest = await ports.cluster.get(VectorIndex.definition.kind, namespace, name)
     return None if manifest is None else VectorIndex.read(manifest)
 

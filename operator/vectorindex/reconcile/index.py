@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import datetime
+
+from pydantic import ValidationError
 
 from vectorindex.api import VectorIndex
-from vectorindex.api.common import ConditionStatus
+from vectorindex.api.common import ConditionStatus, UnreadableError
 from vectorindex.api.reasons import ConditionType
 from vectorindex.api.vectorindex import VectorIndexStatus
 from vectorindex.cluster.errors import ClusterError, ConflictError, NotFoundError, RejectedError
 from vectorindex.dataplane.errors import SidecarError
 from vectorindex.domain.children import Child, plan
-from vectorindex.domain.index import Applied, Configure, IndexSnapshot, Rollout, decide, summarize
+from vectorindex.domain.index import (
+    POLL_LONGEST,
+    Applied,
+    Configure,
+    IndexSnapshot,
+    Rollout,
+    decide,
+    summarize,
+    unreadable,
+)
 from vectorindex.reconcile.gathering import gather_members, last_write
-from vectorindex.reconcile.keys import Key
+from vectorindex.reconcile.keys import AFTER_GONE, Key
 from vectorindex.reconcile.ports import Manifest, Ports
 from vectorindex.reconcile.watchlist import Watchlist
 from vectorindex.specs import build_owned_objects
@@ -38,21 +50,32 @@ class IndexReconciler:
             return None
         if "deletionTimestamp" in manifest["metadata"]:
             return None  # its objects go with it, and nothing new is made
-        snapshot = await self._gather(manifest)
+        try:
+            index = VectorIndex.read(manifest)
+        except UnreadableError as error:
+            old, new = _refused(manifest, self._ports.now(), str(error))
+            return await self._write(manifest, old, new, POLL_LONGEST)
+        snapshot = await self._gather(manifest, index)
         actions = decide(snapshot)
         applied = await self._apply(actions.apply)
         await asyncio.gather(*(self._configure(key.name, action) for action in actions.configure))
         summary = summarize(snapshot, applied)
-        if summary.write:
-            try:
-                await self._ports.cluster.apply_status(manifest, summary.status.to_dict())
-            except (NotFoundError, ConflictError):
-                return 0.0  # deleted meanwhile, and perhaps created again
-            await self._record(manifest, snapshot.index.status, summary.status)
-        return summary.again
+        if not summary.write:
+            return summary.again
+        return await self._write(manifest, index.status, summary.status, summary.again)
 
-    async def _gather(self, manifest: Manifest) -> IndexSnapshot:
-        index = VectorIndex.read(manifest)
+    async def _write(self, manifest: Manifest, old: VectorIndexStatus, new: VectorIndexStatus, again: float) -> float:
+        """Write the status, if it changed; returns the seconds until the next look."""
+        if new == old:
+            return again
+        try:
+            await self._ports.cluster.apply_status(manifest, new.to_dict())
+        except (NotFoundError, ConflictError):
+            return AFTER_GONE
+        await self._record(manifest, old, new)
+        return again
+
+    async def _gather(self, manifest: Manifest, index: VectorIndex) -> IndexSnapshot:
         namespace, name = index.metadata.namespace, index.metadata.name
         desired = build_owned_objects(index, self._default_image)
         live = await asyncio.gather(
@@ -102,8 +125,10 @@ class IndexReconciler:
             before, after = old.condition(kind), new.condition(kind)
             if after is None or (before is not None and before.status == after.status):
                 continue
-            if before is None and (after.status is not bad or kind is ConditionType.READY):
+            if before is None and kind is ConditionType.READY:
                 continue  # a new object's pods are not ready yet, and that is no event
+            if bad not in (after.status, before.status if before is not None else None):
+                continue  # it was never bad, it was not known
             transition = f"{kind} {after.last_transition_time.isoformat()}"
             try:
                 await self._ports.cluster.record(
@@ -115,6 +140,15 @@ class IndexReconciler:
                 )
             except ClusterError as error:
                 logger.warning("no Event for %s %s: %s", KIND, new.condition(kind), error)
+
+
+def _refused(manifest: Manifest, now: datetime, problem: str) -> tuple[VectorIndexStatus, VectorIndexStatus]:
+    """The status of an index that cannot be read, as it is and as it should be."""
+    try:
+        old = VectorIndexStatus.model_validate(manifest.get("status", {}))
+    except ValidationError:
+        old = VectorIndexStatus()
+    return old, unreadable(old, manifest["metadata"]["generation"], now, problem)
 
 
 def read_rollout(stateful_set: Manifest | None) -> Rollout:

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from vectorindex.api import names
+from vectorindex.reconcile.gathering import index_name
 from vectorindex.reconcile.keys import RUNS, Key, Work
 from vectorindex.reconcile.watchlist import Seen, Watchlist
 
@@ -85,7 +86,7 @@ def _seen(key: Key, manifest: Mapping[str, Any]) -> Seen:
     return Seen(
         metadata["uid"],
         metadata["generation"],
-        index=manifest["spec"]["indexRef"]["name"],
+        index=index_name(manifest),
         ended=None if ended is None else datetime.fromisoformat(ended),
     )
 

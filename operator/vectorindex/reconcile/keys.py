@@ -18,6 +18,10 @@ class Work(StrEnum):
 
 RUNS = (Work.DELETE, Work.REBUILD)
 
+AFTER_GONE = 1.0
+"""Seconds until an object is looked at again that was gone when its status was written: it may have been created
+again."""
+
 
 @dataclass(frozen=True, order=True)
 class Key:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from http import HTTPStatus
 
+from vectorindex.api.common import UnreadableError
 from vectorindex.cluster.errors import ClusterError, RejectedError
 from vectorindex.reconcile.index import IndexReconciler
-from vectorindex.reconcile.keys import Key, Work
+from vectorindex.reconcile.keys import AFTER_GONE, Key, Work
 from vectorindex.reconcile.ports import Ports
 from vectorindex.reconcile.runs import DeleteReconciler, GoneError, RebuildReconciler
 from vectorindex.reconcile.sweep import Sweeper
@@ -45,9 +47,12 @@ class Reconciler:
         index = gone.index or (seen.index if seen is not None else None)
         if index is not None:
             self._enter(Key(Work.SWEEP, key.namespace, index))
-        return None if gone.index is None else 0.0
+        return None if gone.index is None else AFTER_GONE
 
 
 def is_temporary(error: Exception) -> bool:
-    """Errors of the world around us, which pass. What the API server rejects, the operator should not have sent."""
-    return isinstance(error, ClusterError) and not isinstance(error, RejectedError)
+    """Errors of the world around us, which pass. What the API server rejects, the operator should not have sent, unless
+    it lacks a right; an index that cannot be read says so itself."""
+    if isinstance(error, RejectedError):
+        return error.status == HTTPStatus.FORBIDDEN
+    return isinstance(error, ClusterError | UnreadableError)

@@ -8,21 +8,34 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import Any, ClassVar, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from vectorindex.api import IndexDelete, IndexRebuild, VectorIndex
-from vectorindex.api.common import ConditionStatus, RunStatus
+from vectorindex.api.common import ConditionStatus, RunStatus, UnreadableError
 from vectorindex.api.reasons import ConditionType
 from vectorindex.cluster.errors import ClusterError, ConflictError, NotFoundError
 from vectorindex.dataplane import errors as dataplane
 from vectorindex.domain import delete, rebuild
 from vectorindex.domain.ids import read_ids
 from vectorindex.domain.members import Member, NoAnswer
-from vectorindex.domain.run import Call, Decision, Refused, Replies, Reply, Run, RunSummary, Verb, Work, settled_fields
+from vectorindex.domain.run import (
+    Call,
+    Decision,
+    Refused,
+    Replies,
+    Reply,
+    Run,
+    RunSummary,
+    Verb,
+    Work,
+    settled_fields,
+    unreadable,
+)
 from vectorindex.domain.run import updated as with_changes
 from vectorindex.domain.verdicts import Verdict
-from vectorindex.reconcile.gathering import gather_index, gather_members, last_write
+from vectorindex.reconcile.gathering import gather_index, gather_members, index_name, last_write
 from vectorindex.reconcile.keys import Key
 from vectorindex.reconcile.ports import Manifest, Ports
 
@@ -52,14 +65,19 @@ class RunReconciler(ABC, Generic[Snapshot]):
 
         Raises:
             GoneError: the object is gone; its operations are to be cancelled.
+            UnreadableError: its index cannot be read.
             ClusterError: to be tried again.
         """
         manifest = await self._ports.cluster.get(self.model.definition.kind, key.namespace, key.name)
         if manifest is None:
             raise GoneError(None)
-        run = self.model.read(manifest)
+        try:
+            run = self.model.read(manifest)
+        except UnreadableError as error:
+            await self._refuse(manifest, str(error))
+            return None
         if run.status.finished:
-            await self._write(manifest, run, with_changes(run.status, **settled_fields(run)))
+            await self._write(manifest, run.status, with_changes(run.status, **settled_fields(run)))
             return None
         return await self._step(manifest, run)
 
@@ -69,17 +87,23 @@ class RunReconciler(ABC, Generic[Snapshot]):
         calls = decision.calls if isinstance(decision, Work) else ()
         replies = await execute(self._ports, run.spec.index_ref.name, calls)
         summary = self._summarize(snapshot, decision, replies)
-        await self._write(manifest, run, summary.status)
+        await self._write(manifest, run.status, summary.status)
         return summary.again
 
-    async def _write(self, manifest: Manifest, run: Run, status: RunStatus) -> None:
-        if status == run.status:
+    async def _refuse(self, manifest: Manifest, problem: str) -> None:
+        """End a run that cannot be read, unless it has ended before."""
+        if "completionTime" not in manifest.get("status", {}):
+            generation = manifest["metadata"]["generation"]
+            await self._write(manifest, RunStatus(), unreadable(generation, self._ports.now(), problem))
+
+    async def _write(self, manifest: Manifest, old: RunStatus, new: RunStatus) -> None:
+        if new == old:
             return
         try:
-            await self._ports.cluster.apply_status(manifest, status.to_dict())
+            await self._ports.cluster.apply_status(manifest, new.to_dict())
         except (NotFoundError, ConflictError) as error:
-            raise GoneError(run.spec.index_ref.name) from error
-        await self._record(manifest, run.status, status)
+            raise GoneError(index_name(manifest)) from error
+        await self._record(manifest, old, new)
 
     async def _record(self, manifest: Manifest, old: RunStatus, new: RunStatus) -> None:
         """One Event for each reason, however often a run comes back to it."""
@@ -164,11 +188,11 @@ class RebuildReconciler(RunReconciler[rebuild.RebuildSnapshot]):
     async def _ahead(self, run: IndexRebuild) -> str | None:
         if run.status.start_time is not None:
             return None
-        line = [
-            IndexRebuild.read(manifest)
-            async for manifest in self._ports.cluster.objects(self.model.definition.kind, run.metadata.namespace)
-            if manifest["spec"]["indexRef"]["name"] == run.spec.index_ref.name
-        ]
+        line = []
+        async for manifest in self._ports.cluster.objects(self.model.definition.kind, run.metadata.namespace):
+            if index_name(manifest) == run.spec.index_ref.name:
+                with suppress(UnreadableError):  # its own reconcile ends it
+                    line.append(IndexRebuild.read(manifest))
         first = rebuild.first_in_line(line)
         return None if first is None or first.metadata.uid == run.metadata.uid else first.metadata.name
 

@@ -19,7 +19,7 @@ from vectorindex.domain.verdicts import enumerate_names
 from vectorindex.reconcile.gathering import gather_members
 from vectorindex.reconcile.keys import Key
 from vectorindex.reconcile.ports import Manifest, Ports
-from vectorindex.wire.operations import OperationKind, OperationStatus
+from vectorindex.wire.operations import OperationKind, OperationState, OperationStatus
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ KINDS = {
     OperationKind.REBUILD: IndexRebuild.definition.kind,
 }
 BUSY = 1.0
-"""Seconds until an operation that is being cancelled is looked at again."""
+"""Seconds until an operation that could not be cancelled yet is looked at again."""
 
 
 class Sweeper:
@@ -45,9 +45,10 @@ class Sweeper:
         left = [(member, operation) for member, operation in found if await self._is_gone(key.namespace, operation)]
         if not left:
             return None
-        replies = await asyncio.gather(*(self._cancel(key.name, member, operation.id) for member, operation in left))
-        await self._record(manifest, left)
-        return BUSY if any(reply is not None and not reply.state.finished for reply in replies) else None
+        states = await asyncio.gather(*(self._cancel(key.name, member, operation.id) for member, operation in left))
+        cancelled = [each for each, state in zip(left, states, strict=True) if state is OperationState.CANCELLED]
+        await self._record(manifest, cancelled)
+        return None if all(state is not None and state.finished for state in states) else BUSY
 
     async def _unfinished(self, index: str, member: Member) -> list[OperationStatus]:
         if member.address is None:
@@ -70,10 +71,11 @@ class Sweeper:
             return True
         return RunStatus.model_validate(manifest.get("status", {})).finished
 
-    async def _cancel(self, index: str, member: Member, operation: str) -> OperationStatus | None:
+    async def _cancel(self, index: str, member: Member, operation: str) -> OperationState | None:
+        """The operation's state then, None where the pod gives no answer."""
         assert member.address is not None
         try:
-            return await self._ports.sidecars.cancel(member.address, index, operation)
+            return (await self._ports.sidecars.cancel(member.address, index, operation)).state
         except SidecarError as error:
             logger.warning("pod %s does not cancel operation %s: %s", member.name, operation, error)
             return None
@@ -86,7 +88,7 @@ class Sweeper:
             by_operation.setdefault(operation.id, []).append(member.name)
             titles[operation.id] = f"{_kind(operation)} {operation.object.name}"
         for identifier, pods in by_operation.items():
-            note = f"{titles[identifier]} is gone or has ended: cancelled what it left on {enumerate_names(pods)}"
+            note = f"{titles[identifier]} is gone or has ended: its operation was cancelled on {enumerate_names(pods)}"
             logger.info("%s: %s", index["metadata"]["name"], note)
             try:
                 await self._ports.cluster.record(index, Reason.CANCELLED, note, warning=False, transition=identifier)

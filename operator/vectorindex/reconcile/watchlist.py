@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from vectorindex.reconcile.keys import Key
+from vectorindex.reconcile.keys import Key, Work
 
 IndexName = tuple[str, str]
 """Namespace and name of a VectorIndex."""
@@ -47,7 +47,9 @@ class Watchlist:
     def forget(self, key: Key) -> Seen | None:
         """The object is gone; what was kept of it is returned."""
         seen = self._objects.pop(key, None)
-        if seen is not None:
+        if key.work is Work.INDEX:
+            self._last_end.pop((key.namespace, key.name), None)
+        elif seen is not None:
             self._drop((key.namespace, seen.index), key)
         return seen
 

@@ -6,10 +6,9 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from vectorindex.api import IndexDelete, IndexRebuild, VectorIndex, names
-from vectorindex.api.common import Condition, ConditionStatus
+from vectorindex.api.common import Condition, ConditionStatus, UnreadableError
 from vectorindex.api.documented import DocumentedEnum
 from vectorindex.api.model import MAX_MESSAGE, MAX_POD_MESSAGE, field_name
 from vectorindex.api.reasons import ConditionType, Reason
@@ -98,7 +97,7 @@ def test_a_quantity_is_a_string_however_it_was_written() -> None:
 
 
 def test_a_spec_that_no_rule_allows_is_an_error_that_names_the_field() -> None:
-    with pytest.raises(ValidationError, match=r"spec\.hnsw\.m"):
+    with pytest.raises(UnreadableError, match=r"spec\.hnsw\.m"):
         VectorIndex.read({**INDEX, "spec": {**INDEX["spec"], "hnsw": {"m": 1}}})
 
 

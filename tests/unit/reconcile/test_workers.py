@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from vectorindex.api.common import UnreadableError
 from vectorindex.cluster.errors import RejectedError, UnavailableError
 from vectorindex.reconcile.keys import Key, Work
 from vectorindex.reconcile.queue import Backoff, KeyedQueue
@@ -39,6 +40,8 @@ async def running(reconcile: Callable[[Key], Awaitable[float | None]], concurren
     [
         pytest.param(UnavailableError("no answer"), logging.WARNING, False, id="the world around"),
         pytest.param(RejectedError("invalid status"), logging.ERROR, True, id="what the API server rejects"),
+        pytest.param(RejectedError("forbidden", 403), logging.WARNING, False, id="a right that is missing"),
+        pytest.param(UnreadableError("spec.metric"), logging.WARNING, False, id="an index that cannot be read"),
         pytest.param(KeyError("uid"), logging.ERROR, True, id="a bug"),
     ],
 )
