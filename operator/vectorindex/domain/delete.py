@@ -14,7 +14,7 @@ from vectorindex.api import IndexDelete
 from vectorindex.api.common import PodState
 from vectorindex.api.indexdelete import MAX_NOT_FOUND, DeletePodResult, IndexDeleteStatus
 from vectorindex.api.reasons import Reason
-from vectorindex.domain.cancelling import cancel_work, cancelled
+from vectorindex.domain.cancelling import cancel_work, cancelled, stop_work, stopped
 from vectorindex.domain.ids import IDs, Missing
 from vectorindex.domain.members import Member
 from vectorindex.domain.replies import POD_STATES, gone, refusal, silent_row, trusted
@@ -123,7 +123,12 @@ def summarize(snapshot: DeleteSnapshot, decision: Decision, replies: Replies) ->
         case Work():
             replies = trusted(snapshot.members, replies)
             rows = _rows(snapshot, replies)
-            step = cancelled(rows, replies) if snapshot.run.spec.cancel else _judge(snapshot, replies)
+            if snapshot.run.spec.cancel:
+                step = cancelled(rows, replies)
+            elif _has_changed(snapshot):
+                step = stopped(rows, replies, CHANGED)
+            else:
+                step = _judge(snapshot, replies)
             asked = sum(row.state is not PodState.GONE for row in rows)
             changes = {"pods": rows, "progress_percent": 100 * len(_succeeded(rows)) // max(1, asked)}
             if step.again is None:
@@ -135,21 +140,22 @@ def _cancel(snapshot: DeleteSnapshot) -> End | Work | None:
     return cancel_work(snapshot, snapshot.run.status.pods, lambda _pod: snapshot.run.metadata.uid)
 
 
-def _request_changed(snapshot: DeleteSnapshot) -> End | None:
+def _request_changed(snapshot: DeleteSnapshot) -> Work | None:
+    if not _has_changed(snapshot):
+        return None
+    return stop_work(snapshot, snapshot.run.status.pods, lambda _pod: snapshot.run.metadata.uid)
+
+
+def _has_changed(snapshot: DeleteSnapshot) -> bool:
     """The request is not the one that the first pod was called with."""
     digest = snapshot.run.status.request_digest
-    if digest is None or (isinstance(snapshot.request, Request) and snapshot.request.digest == digest):
-        return None
-    return _changed(snapshot)
+    return digest is not None and not (isinstance(snapshot.request, Request) and snapshot.request.digest == digest)
 
 
-def _changed(snapshot: DeleteSnapshot) -> End:
-    confirmed = _succeeded(snapshot.run.status.pods)
-    done = f"deleted on {enumerate_names(confirmed)}" if confirmed else "no pod has confirmed"
-    return End(
-        Reason.REQUEST_CHANGED,
-        f"the IDs changed after the run had begun; {done}; create a new IndexDelete for the IDs as they are now",
-    )
+CHANGED = Verdict(
+    Reason.REQUEST_CHANGED,
+    "the IDs changed after the run had begun: create a new IndexDelete for the IDs as they are now",
+)
 
 
 def _request(snapshot: DeleteSnapshot) -> End | Wait | None:
@@ -168,11 +174,9 @@ TROUBLES: tuple[Policy[DeleteSnapshot, Decision | None], ...] = (_cancel, index_
 def _judge(snapshot: DeleteSnapshot, replies: Replies) -> Next:
     """What the answers of the pods mean for the run."""
     for member in snapshot.members:
-        match refusal(member.name, replies.get(member.name), quote=snapshot.run.spec.external_ids is not None):
-            case End(Reason.REQUEST_CHANGED):
-                return ended(_changed(snapshot))
-            case End() as end:
-                return ended(end)
+        reply = replies.get(member.name)
+        if (end := refusal(member.name, reply, quote=snapshot.run.spec.external_ids is not None)) is not None:
+            return ended(end)
     answers = [replies.get(member.name) for member in snapshot.members]
     finished = [answer for answer in answers if isinstance(answer, OperationStatus) and answer.state.finished]
     so_far = f"{len(finished)} of {counted(len(answers), 'pod')} confirmed"
@@ -215,8 +219,8 @@ def _counts(snapshot: DeleteSnapshot, replies: Replies, *, complete: bool) -> di
         for reply in replies.values()
         if isinstance(reply, OperationStatus) and isinstance(reply.result, DeleteResult)
     ]
-    if not confirmed or not isinstance(snapshot.request, Request):
-        return {}
+    if not confirmed or _has_changed(snapshot) or not isinstance(snapshot.request, Request):
+        return {}  # the bitmaps speak of IDs that are not known any more
     ids = snapshot.request.body.request.external_ids
     found = _found(confirmed, len(ids))
     counts: dict[str, object] = {"deleted_count": sum(found)}

@@ -44,8 +44,8 @@ def snapshot(run: IndexDelete, **changes: Any) -> DeleteSnapshot:
     return DeleteSnapshot(**fields | changes)
 
 
-def started(**status: Any) -> IndexDelete:
-    return delete_run(begun(requestDigest=DIGEST, **status))
+def started(cancel: bool = False, **status: Any) -> IndexDelete:
+    return delete_run(begun(requestDigest=DIGEST, **status), cancel=cancel)
 
 
 NO_CONFIG_MAP = Missing(Reason.CONFIG_MAP_NOT_FOUND, "ConfigMap names does not exist")
@@ -85,17 +85,6 @@ ANOTHER_INDEX = {"index": index().model_copy(update={"metadata": index().metadat
             "InvalidRequest",
             "holds no ID",
             id="bad IDs",
-        ),
-        pytest.param(
-            started(pods=[CONFIRMED]),
-            {"request": build_request(delete_run(), ("a",))},
-            End,
-            "RequestChanged",
-            "deleted on vi-0",
-            id="IDs changed",
-        ),
-        pytest.param(
-            started(), {"request": NO_CONFIG_MAP}, End, "RequestChanged", "no pod has confirmed", id="IDs removed"
         ),
         pytest.param(delete_run(cancel=True), {}, End, "Cancelled", "before any pod", id="cancelled before the start"),
     ],
@@ -146,7 +135,8 @@ def test_counts_are_of_items_not_of_copies() -> None:
 
 def test_at_most_a_hundred_missing_ids_are_listed() -> None:
     ids = [f"id-{number}" for number in range(150)]
-    run = delete_run(begun(requestDigest="0" * 64), returnNotFound=True, externalIDs=ids)
+    digest = build_request(delete_run(), tuple(ids)).digest
+    run = delete_run(begun(requestDigest=digest), returnNotFound=True, externalIDs=ids)
     replies = {f"vi-{ordinal}": deleted(ordinal, *[False] * 150) for ordinal in range(3)}
     status = summarize(snapshot(run), Work(()), replies).status
     assert status.not_found == tuple(ids[:100])
@@ -188,7 +178,7 @@ def failed(ordinal: int, reason: str, message: str = "it says why") -> Operation
         pytest.param(
             {"vi-1": Refused("has another", other=True)},
             "RequestChanged",
-            "the IDs changed",
+            "vi-1 has accepted another request of this run",
             False,
             id="another request",
         ),
@@ -268,6 +258,33 @@ def test_cancelling_names_who_has_done_it(replies: dict[str, Any], ended: bool, 
     assert condition is not None
     assert (condition.reason == "Cancelled") is ended
     assert all(each in condition.message for each in words)
+
+
+@pytest.mark.parametrize(
+    "request_now",
+    [
+        pytest.param(build_request(delete_run(), tuple(map(str, range(100)))), id="more IDs"),
+        pytest.param(build_request(delete_run(), ("a",)), id="IDs changed"),
+        pytest.param(NO_CONFIG_MAP, id="IDs removed"),
+        pytest.param(Verdict(Reason.INVALID_REQUEST, "holds no ID"), id="IDs are malformed now"),
+    ],
+)
+@pytest.mark.parametrize("cancel", [False, True], ids=["not cancelled", "cancelled too"])
+def test_ids_that_change_stop_the_run_which_names_who_has_deleted(request_now: Request | Verdict, cancel: bool) -> None:
+    seen = snapshot(started(pods=[CONFIRMED], cancel=cancel), request=request_now)
+    work = decide(seen)
+    assert isinstance(work, Work)
+    assert [(call.pod, call.verb) for call in work.calls] == [("vi-1", Verb.CANCEL), ("vi-2", Verb.CANCEL)]
+    # vi-1 had deleted, and its answer was lost.
+    replies = {
+        "vi-1": deleted(1, True, True, True),
+        "vi-2": deleted(2, state=OperationState.CANCELLED, result=None),
+    }
+    status = summarize(seen, work, replies).status
+    condition = status.condition("Succeeded")
+    assert condition is not None
+    assert (condition.status, condition.reason) == ("False", "Cancelled" if cancel else "RequestChanged")
+    assert condition.message.endswith("; done on vi-0, vi-1; not done on vi-2")
 
 
 def test_conditions_of_a_run_under_way_and_done() -> None:
