@@ -344,7 +344,7 @@ class World:
 
 
 def copied(value: Any) -> Any:
-    """What nobody else can change: JSON is copied, models are immutable. A test spends its time here, so it is quick."""
+    """What nobody else can change: JSON is copied, models are immutable. The tests' time is spent here."""
     if type(value) is dict:
         return {key: copied(inner) if type(inner) in (dict, list) else inner for key, inner in value.items()}
     if type(value) is list:
