@@ -122,7 +122,7 @@ def test_a_config_map_that_changes_before_every_pod_has_accepted_fails_the_run(i
     index.bring_back("words-1")
     stated = conditions(status)["Succeeded"]
     assert stated["reason"] == "RequestChanged"
-    assert "words-0, words-2" in stated["message"]
+    assert "done on words-0, words-2" in stated["message"]
 
 
 def test_cancelling_names_who_has_done_it(index: World) -> None:

@@ -114,6 +114,20 @@ def test_an_index_is_deleted_with_nothing_in_its_way(world: World) -> None:
     eventually(lambda: not world.exists(world.path("vectorindexes", "invalid")), "the VectorIndex is gone")
 
 
+def test_an_index_that_is_created_again_takes_the_place_of_the_old_one(world: World) -> None:
+    world.index("again", replicas=1)
+    old = world.get("VectorIndex", "again")["metadata"]["uid"]
+    world.delete("VectorIndex", "again")
+    world.index("again", replicas=1)
+    uid = world.get("VectorIndex", "again")["metadata"]["uid"]
+    assert uid != old
+    assert [owner["uid"] for owner in world.api.get(stateful_set(world, "again"))["metadata"]["ownerReferences"]] == [
+        uid
+    ]
+    stalled = [event for event in world.events() if event["regarding"]["uid"] == uid and event["type"] == "Warning"]
+    assert stalled == []
+
+
 def test_sigterm_ends_the_operator_cleanly(world: World) -> None:
     assert world.operator.stop() == 0
     world.operator.start()

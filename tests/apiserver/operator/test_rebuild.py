@@ -6,8 +6,8 @@ import pytest
 
 from tests.apiserver.operator.world import Object, World, conditions, eventually, random_items, thaw
 
-INDEX = "graph"
-IDS, VECTORS = random_items(4_000)
+INDEX, SINGLE = "graph", "single"
+IDS, VECTORS = random_items(2_000)
 
 
 @pytest.fixture(scope="module")
@@ -17,8 +17,16 @@ def index(world: World) -> World:
     return world
 
 
-def rebuild(world: World, name: str, **spec: object) -> None:
-    world.create("IndexRebuild", name, {"indexRef": {"name": INDEX}, **spec})
+@pytest.fixture(scope="module")
+def single(world: World) -> World:
+    """An index of one pod, for what does not depend on their number."""
+    world.index(SINGLE, replicas=1, hnsw={"m": 8})
+    world.load(SINGLE, IDS[:500], VECTORS[:500])
+    return world
+
+
+def rebuild(world: World, name: str, index: str = INDEX, **spec: object) -> None:
+    world.create("IndexRebuild", name, {"indexRef": {"name": index}, **spec})
 
 
 def freeze(world: World, name: str, pod: str) -> int:
@@ -32,23 +40,22 @@ def freeze(world: World, name: str, pod: str) -> int:
     return builder
 
 
-def test_parameters_that_contradict_the_index_are_refused(world: World) -> None:
-    world.index("fixed", replicas=1, hnsw={"m": 8})
-    world.create("IndexRebuild", "contradicts", {"indexRef": {"name": "fixed"}, "params": {"m": 12}})
-    stated = conditions(world.finished("IndexRebuild", "contradicts"))["Succeeded"]
+def test_parameters_that_contradict_the_index_are_refused(single: World) -> None:
+    rebuild(single, "contradicts", SINGLE, params={"m": 12})
+    stated = conditions(single.finished("IndexRebuild", "contradicts"))["Succeeded"]
     assert stated["reason"] == "InvalidRequest"
     assert "change VectorIndex.spec.hnsw.m" in stated["message"]
 
 
 def test_deleted_items_ask_for_a_rebuild_which_removes_them(index: World) -> None:
-    index.create("IndexDelete", "quarter", {"indexRef": {"name": INDEX}, "externalIDs": IDS[:1_000]})
+    index.create("IndexDelete", "quarter", {"indexRef": {"name": INDEX}, "externalIDs": IDS[:500]})
     index.finished("IndexDelete", "quarter")
     needed = index.reason("VectorIndex", INDEX, "DeletedRatio", "MaintenanceNeeded")
-    assert needed["message"] == ("1,000 of 4,000 items (25 %) are deleted, the limit is 20 %; create an IndexRebuild")
+    assert needed["message"] == ("500 of 2,000 items (25 %) are deleted, the limit is 20 %; create an IndexRebuild")
     rebuild(index, "clean", params={"m": 24})
     status = index.finished("IndexRebuild", "clean")
     assert conditions(status)["Succeeded"]["reason"] == "Completed"
-    assert (status["vectorsBefore"], status["vectorsAfter"], status["progressPercent"]) == (3_000, 3_000, 100)
+    assert (status["vectorsBefore"], status["vectorsAfter"], status["progressPercent"]) == (1_500, 1_500, 100)
     assert status["parameters"] == {"m": 24, "efConstruction": 200, "efSearch": 64, "seed": 0}
     assert status["bytesReclaimed"] == status["bytesBefore"] - status["bytesAfter"]
     assert float(status["recallAfter"]) > 0.9
@@ -71,29 +78,29 @@ def test_a_sidecar_killed_in_the_middle_takes_its_rebuild_up_again(index: World)
     assert ["item-1500" in found for found in index.search(INDEX, VECTORS[1_500])] == [False] * 3
 
 
-def test_rebuilds_of_one_index_run_in_order_and_the_operator_may_be_killed(index: World) -> None:
-    rebuild(index, "first", params={"m": 16})
-    builder = freeze(index, "first", f"{INDEX}-0")
-    rebuild(index, "second", params={"efConstruction": 100})
-    assert "first" in index.reason("IndexRebuild", "second", "Queued")["message"]
-    index.operator.kill()
+def test_rebuilds_of_one_index_run_in_order_and_the_operator_may_be_killed(single: World) -> None:
+    rebuild(single, "first", SINGLE, params={"efConstruction": 50})
+    builder = freeze(single, "first", f"{SINGLE}-0")
+    rebuild(single, "second", SINGLE, params={"efConstruction": 100})
+    assert "first" in single.reason("IndexRebuild", "second", "Queued")["message"]
+    single.operator.kill()
     thaw(builder)
-    index.operator.start()
-    first, second = index.finished("IndexRebuild", "first"), index.finished("IndexRebuild", "second")
+    single.operator.start()
+    first, second = single.finished("IndexRebuild", "first"), single.finished("IndexRebuild", "second")
     assert first["completionTime"] <= second["startTime"]
-    assert [(pod["attempt"], pod["restarts"]) for pod in first["pods"]] == [(1, 0)] * 3
-    assert second["parameters"]["efConstruction"] == 100
+    assert [(pod["attempt"], pod["restarts"]) for pod in first["pods"]] == [(1, 0)]
+    assert (first["parameters"]["efConstruction"], second["parameters"]["efConstruction"]) == (50, 100)
 
 
-def test_a_delete_does_not_wait_for_a_rebuild(index: World) -> None:
-    rebuild(index, "long")
-    builder = freeze(index, "long", f"{INDEX}-0")
-    index.create("IndexDelete", "at-once", {"indexRef": {"name": INDEX}, "externalIDs": ["item-1600"]})
-    assert index.finished("IndexDelete", "at-once")["deletedCount"] == 1
-    assert "completionTime" not in index.get("IndexRebuild", "long")["status"]
+def test_a_delete_does_not_wait_for_a_rebuild(single: World) -> None:
+    rebuild(single, "long", SINGLE)
+    builder = freeze(single, "long", f"{SINGLE}-0")
+    single.create("IndexDelete", "at-once", {"indexRef": {"name": SINGLE}, "externalIDs": ["item-160"]})
+    assert single.finished("IndexDelete", "at-once")["deletedCount"] == 1
+    assert "completionTime" not in single.get("IndexRebuild", "long")["status"]
     thaw(builder)
-    assert conditions(index.finished("IndexRebuild", "long"))["Succeeded"]["reason"] == "Completed"
-    assert ["item-1600" in found for found in index.search(INDEX, VECTORS[1_600])] == [False] * 3
+    assert conditions(single.finished("IndexRebuild", "long"))["Succeeded"]["reason"] == "Completed"
+    assert ["item-160" in found for found in single.search(SINGLE, VECTORS[160])] == [False]
 
 
 def test_a_cancelled_rebuild_leaves_the_pods_that_have_not_swapped_as_they_were(index: World) -> None:
