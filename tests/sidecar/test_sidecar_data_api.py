@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import select
+import socket
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.sidecar.program import Client, names, random_vectors, rows
+from tests.sidecar.program import DEADLINE, Client, Program, eventually, names, random_vectors, rows
 
 VECTORS = random_vectors(40)
 
@@ -238,6 +241,25 @@ async def test_refusals(client: Client, method: str, path: str, body: Any, statu
     if path.startswith("/v1/"):
         assert answer.body["volume_id"] == before["volume_id"]
     assert await client.state("table") == before
+
+
+async def test_bodies_that_are_more_than_memory_holds_are_refused(client: Client, shared: Program) -> None:
+    """Five clients announce as much as a body may hold, and send nothing of it: one of them is answered, at once."""
+    await client.create("bodies")
+    host, port = shared.url.removeprefix("http://").split(":")
+    head = b"POST /ingest/batch?index_name=bodies HTTP/1.1\r\nHost: x\r\nContent-Length: 67108864\r\n\r\n"
+    with contextlib.ExitStack() as waiting:
+        connections = [waiting.enter_context(socket.create_connection((host, int(port)))) for _ in range(5)]
+        for connection in connections:
+            connection.sendall(head)
+        answered, _, _ = select.select(connections, [], [], DEADLINE)
+        assert [connection.recv(12) for connection in answered] == [b"HTTP/1.1 429"]
+        assert (await client.call("GET", "/healthz")).status == 200
+
+    async def room() -> bool:
+        return (await client.call("POST", "/search.bin?index_name=bodies", GOOD)).status == 200
+
+    await eventually(room, "room again")
 
 
 async def test_a_bad_row_of_a_session_is_refused_whole(client: Client) -> None:

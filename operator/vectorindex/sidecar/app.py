@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 
 from vectorindex.engine.errors import EngineError, IndexExists, IndexNotFound, InvalidInput, OperationConflict
 from vectorindex.sidecar import log, routes_data, routes_operations
 from vectorindex.sidecar.catalog import Catalog
-from vectorindex.sidecar.errors import RequestError
-from vectorindex.sidecar.limits import MAX_BODY_BYTES
+from vectorindex.sidecar.errors import RequestError, TooManyRequests
+from vectorindex.sidecar.limits import MAX_BODIES_BYTES, MAX_BODY_BYTES
 
 
 def make_app(catalog: Catalog) -> web.Application:
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_errors_as_json])
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_errors_as_json, _bounded_bodies()])
     app[_CATALOG] = catalog
     app.add_routes(routes_data.routes(catalog))
     app.add_routes(routes_operations.routes(catalog))
@@ -37,6 +37,8 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
         status, detail = 404, f"there is nothing at {request.path}"
     except web.HTTPMethodNotAllowed as error:
         status, detail = 405, f"{request.method} is not allowed here, only {', '.join(sorted(error.allowed_methods))}"
+    except ConnectionResetError:  # whoever asked went away, and reads no answer
+        status, detail = 400, "the body did not arrive whole"
     except Exception:
         log.exception("request-failed", method=request.method, path=request.path)
         status, detail = 500, "internal error; the sidecar's log has the details"
@@ -44,6 +46,28 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
     if request.path.startswith("/v1/"):
         answer["volume_id"] = request.app[_CATALOG].volume_id
     return web.json_response(answer, status=status)
+
+
+def _bounded_bodies() -> Middleware:
+    """Refuses what would make the bodies in memory more than we have room for, however many clients there are."""
+    held = 0
+
+    @web.middleware
+    async def bounded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        nonlocal held
+        announced = request.content_length
+        if announced is None:  # it comes in chunks, and nobody knows how many
+            announced = MAX_BODY_BYTES if request.can_read_body else 0
+        size = min(announced, MAX_BODY_BYTES)  # a larger one is refused before more of it is read
+        if held + size > MAX_BODIES_BYTES:
+            raise TooManyRequests("the bodies of other requests take all the room; send fewer at a time")
+        held += size
+        try:
+            return await handler(request)
+        finally:
+            held -= size
+
+    return bounded
 
 
 def _status_of(error: EngineError) -> int:

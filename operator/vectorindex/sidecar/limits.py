@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
+MAX_BODIES_BYTES = 4 * MAX_BODY_BYTES  # of all requests at a time; more is answered 429
 MAX_BATCH_ROWS = 8_192
 MAX_ANSWER_LABELS = 1_000_000  # rows times k of one request
 MAX_K = 10_000
