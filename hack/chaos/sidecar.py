@@ -85,8 +85,9 @@ class Sidecar:
             raise Violation(f"the sidecar ended on SIGTERM with exit code {code}")
         if left := [pid for pid in children if Path(f"/proc/{pid}").exists()]:
             raise Violation(f"processes {left} were left behind")
-        if "Traceback" in self._log.read_text(errors="replace"):
-            raise Violation("there is a traceback in the sidecar's log")
+        _, traceback, rest = self._log.read_text(errors="replace").partition("Traceback")
+        if traceback:
+            raise Violation(f"there is a traceback in the sidecar's log: {rest[:4_000]}")
 
     def end(self) -> None:
         self._process.kill()
