@@ -33,7 +33,6 @@ from vectorindex.wire.operations import (
     DeleteResult,
     OperationBody,
     OperationKind,
-    OperationList,
     OperationState,
     OperationStatus,
     ParametersInForce,
@@ -103,6 +102,7 @@ class Sidecar:
             bytes=100 * len(self.items),
             parameters=self.parameters,
             configuration=self._configuration,
+            operations=tuple(each for each in map(self.look, self.ledger) if not each.state.finished),
         )
 
     def configure(self, configuration: Configuration) -> None:
@@ -266,6 +266,7 @@ class World:
         self.server = Server(self.clock)
         self.faults: dict[int, Mode] = {}
         self.calls: list[str] = []
+        self._losing: list[str] = []
         self.crashes = 0
         self.sidecars = {
             name: Sidecar(name, self.clock, held, (down or {}).get(ordinal, lambda _seconds: False))
@@ -279,6 +280,10 @@ class World:
         """Let the operator work until ``finished``, with these faults."""
         self.faults = {fault.call: fault.mode for fault in faults}
         asyncio.run(self._run(finished))
+
+    def lose(self, title: str) -> None:
+        """The answer of the next call of this title is lost."""
+        self._losing.append(title)
 
     async def _run(self, finished: Callable[[Server], bool]) -> None:
         while not await self._incarnation(finished):
@@ -332,6 +337,9 @@ class World:
     def call(self, title: str, act: Callable[[], Result], lost: Exception) -> Result:
         """One call of a port: counted, and hit by the fault that is meant for it."""
         mode = self.faults.get(len(self.calls))
+        if title in self._losing:
+            self._losing.remove(title)
+            mode = Mode.LOST
         self.calls.append(title)
         try:
             result: Result = copied(act())
@@ -401,12 +409,6 @@ class SimulatedSidecars:
 
     async def cancel(self, address: str, index: str, operation: str) -> OperationStatus:
         return self._call(f"cancel {address}", address, lambda sidecar: sidecar.cancel(operation))
-
-    async def operations(self, address: str, index: str) -> OperationList:
-        def listed(sidecar: Sidecar) -> OperationList:
-            return OperationList(volume_id="", operations=tuple(map(sidecar.look, sidecar.ledger)))
-
-        return self._call(f"operations {address}", address, listed)
 
     def _call(self, title: str, address: str, act: Callable[[Sidecar], Result]) -> Result:
         sidecar = self._world.sidecars[address]

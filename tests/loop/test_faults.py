@@ -175,13 +175,21 @@ def test_events_are_recorded_once_for_each_reason() -> None:
     assert set(world.server.recorded.values()) == {1}
 
 
+@pytest.mark.parametrize("lost", [False, True], ids=["answered", "the answer is lost"])
 @pytest.mark.parametrize("crash", [False, True], ids=["operator up", "operator down meanwhile"])
-def test_what_a_deleted_rebuild_left_is_cancelled(crash: bool) -> None:
+def test_what_a_deleted_rebuild_left_is_cancelled(crash: bool, lost: bool) -> None:
     world = World(ITEMS)
     uid = world.server.create("IndexRebuild", "run", REBUILD)["metadata"]["uid"]
     world.run(lambda server: f"{uid}.1" in world.sidecars["vi-0"].ledger)
     world.server.delete("IndexRebuild", "run")
+
+    def told() -> set[tuple[str, str]]:
+        return {(regarding, reason) for regarding, reason, _ in world.server.recorded}
+
     faults = (Fault(len(world.calls), Mode.CRASH),) if crash else ()
-    world.run(lambda server: world.sidecars["vi-0"].ledger[f"{uid}.1"].state == "Cancelled", faults)
+    if lost:
+        world.lose("cancel vi-0")
+    world.run(lambda server: (server.objects["VectorIndex", INDEX]["metadata"]["uid"], "Cancelled") in told(), faults)
+    assert world.sidecars["vi-0"].ledger[f"{uid}.1"].state == "Cancelled"
     assert world.clock.seconds < 10
     assert not world.sidecars["vi-1"].ledger

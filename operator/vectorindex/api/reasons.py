@@ -33,7 +33,10 @@ class Reason(DocumentedEnum):
         "A pod answers as another index: its volume holds one of another name, dimensions or metric.",
     )
     NAME_CONFLICT = "NameConflict", "An object of a name that the index needs exists already and is not ours."
-    INVALID_SPEC = "InvalidSpec", "The API server refused an object that follows from the spec; the message says why."
+    INVALID_SPEC = (
+        "InvalidSpec",
+        "The API server refused an object that the spec asks for, or a field is not valid; the message says which.",
+    )
     DELETED_RATIO = "DeletedRatio", "Too many deleted items are still in the graph (maintenance.deletedPercent)."
     DELTA_RATIO = "DeltaRatio", "Too many items lie outside the main graph (maintenance.deltaPercent)."
     PARAMETERS_CHANGED = "ParametersChanged", "spec.hnsw asks for an m or efConstruction that is not in force."

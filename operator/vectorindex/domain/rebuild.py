@@ -88,7 +88,7 @@ def decide(snapshot: RebuildSnapshot) -> Decision:
     if active is None:
         return Work(())
     row, member = active
-    if row.state not in (PodState.RUNNING, PodState.UNREACHABLE) and (waits := troubles(snapshot.members)):
+    if not _has_begun(row) and (waits := troubles(snapshot.members)):
         return Wait(
             Reason.INDEX_NOT_READY, f"{member.name} is next, as soon as all pods serve: {enumerate_names(waits)}", POLL
         )
@@ -197,6 +197,11 @@ def _active(snapshot: RebuildSnapshot, rows: tuple[RebuildPodResult, ...]) -> tu
         if member is not None and not (row.state is PodState.SUCCEEDED and _same_volume(row, member)):
             return row, member
     return None
+
+
+def _has_begun(row: RebuildPodResult) -> bool:
+    """The pod has answered that it is at work. One that never answered may be, but that shows in its turn."""
+    return row.state is PodState.RUNNING or (row.state is PodState.UNREACHABLE and row.attempt is not None)
 
 
 def _same_volume(row: RebuildPodResult, member: Member) -> bool:

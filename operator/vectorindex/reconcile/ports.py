@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from vectorindex.wire.operations import OperationBody, OperationList, OperationStatus
+from vectorindex.wire.operations import OperationBody, OperationStatus
 from vectorindex.wire.state import Configuration, IndexState
 
 Manifest = dict[str, Any]
@@ -41,8 +41,6 @@ class SidecarPort(Protocol):
     async def operation(self, address: str, index: str, operation: str) -> OperationStatus: ...
 
     async def cancel(self, address: str, index: str, operation: str) -> OperationStatus: ...
-
-    async def operations(self, address: str, index: str) -> OperationList: ...
 
 
 @dataclass(frozen=True)

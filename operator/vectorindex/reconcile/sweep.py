@@ -20,6 +20,7 @@ from vectorindex.reconcile.gathering import gather_members
 from vectorindex.reconcile.keys import Key
 from vectorindex.reconcile.ports import Manifest, Ports
 from vectorindex.wire.operations import OperationKind, OperationState, OperationStatus
+from vectorindex.wire.state import IndexState
 
 logger = logging.getLogger(__name__)
 
@@ -41,28 +42,17 @@ class Sweeper:
         if manifest is None:
             return None
         members = await gather_members(self._ports, VectorIndex.read(manifest))
-        found = [(member, operation) for member in members for operation in await self._unfinished(key.name, member)]
+        found = [(member, operation) for member in members for operation in _unfinished(member)]
         left = [(member, operation) for member, operation in found if await self._is_gone(key.namespace, operation)]
         if not left:
             return None
         states = await asyncio.gather(*(self._cancel(key.name, member, operation.id) for member, operation in left))
-        cancelled = [each for each, state in zip(left, states, strict=True) if state is OperationState.CANCELLED]
+        # Where no answer came it is repeated until it is so, and then nobody knows any more whose it was.
+        cancelled = [
+            each for each, state in zip(left, states, strict=True) if state in (None, OperationState.CANCELLED)
+        ]
         await self._record(manifest, cancelled)
         return None if all(state is not None and state.finished for state in states) else BUSY
-
-    async def _unfinished(self, index: str, member: Member) -> list[OperationStatus]:
-        if member.address is None:
-            return []
-        try:
-            listed = await self._ports.sidecars.operations(member.address, index)
-        except SidecarError as error:
-            logger.info("pod %s cannot be swept: %s", member.name, error)
-            return []
-        return [
-            each
-            for each in listed.operations
-            if not each.state.finished and each.object is not None and each.kind in KINDS
-        ]
 
     async def _is_gone(self, namespace: str, operation: OperationStatus) -> bool:
         assert operation.object is not None
@@ -94,6 +84,17 @@ class Sweeper:
                 await self._ports.cluster.record(index, Reason.CANCELLED, note, warning=False, transition=identifier)
             except ClusterError as error:
                 logger.warning("no Event: %s", error)
+
+
+def _unfinished(member: Member) -> list[OperationStatus]:
+    """What runs in the pod for an object, as its state says."""
+    if not isinstance(member.answer, IndexState):
+        return []
+    return [
+        each
+        for each in member.answer.operations
+        if not each.state.finished and each.object is not None and each.kind in KINDS
+    ]
 
 
 def _kind(operation: OperationStatus) -> str:

@@ -32,7 +32,10 @@ def row(ordinal: int, state: str, **figures: Any) -> dict[str, Any]:
 
 
 def started(*states: str, **spec: Any) -> IndexRebuild:
-    rows = [row(ordinal, state) for ordinal, state in enumerate(states or ("Pending",) * 3)]
+    rows = [
+        row(ordinal, state, attempt=1 if state == "Running" else None)
+        for ordinal, state in enumerate(states or ("Pending",) * 3)
+    ]
     return rebuild_run(begun(pods=rows), **spec)
 
 
@@ -137,6 +140,14 @@ def test_a_pod_on_another_volume_has_not_done_its_part() -> None:
     replaced = member(0, state("vi-0", volume_id="a new one"))
     run = started("Succeeded", "Succeeded", "Pending")
     assert called(decide(snapshot(run, members=(replaced, *MEMBERS[1:])))) == ["vi-0"]
+
+
+def test_a_pod_that_never_answered_waits_for_the_others_again() -> None:
+    members = (member(0), member(1), member(2, NoAnswer("connection refused")))
+    lost = started("Unreachable", "Pending", "Pending")
+    assert isinstance(decide(snapshot(lost, members=members)), Wait)
+    at_it = rebuild_run(begun(pods=[row(0, "Unreachable", attempt=1), row(1, "Pending"), row(2, "Pending")]))
+    assert called(decide(snapshot(at_it, members=members))) == ["vi-0"]
 
 
 def test_a_pod_at_work_is_waited_for_even_when_others_are_down() -> None:
