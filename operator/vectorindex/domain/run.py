@@ -190,8 +190,8 @@ def wait_or_end(frame: Frame, missing: Verdict, reason: Reason) -> End | Wait:
     """Wait for what is missing, but no longer than the grace after the first status; then fail with ``reason``."""
     left = GRACE - (frame.now - (first_status(frame.run.status) or frame.now))
     if left <= timedelta(0):
-        seconds = round(GRACE.total_seconds())
-        return End(reason, f"{missing.message}, and did not appear within {seconds} s; create it, then a new object")
+        waited = f"{missing.message}, and did not appear within {round(GRACE.total_seconds())} s"
+        return End(reason, f"{waited}: create it, then a new {frame.run.definition.kind}")
     again = min(LOOK_AGAIN, retry_after(frame), left.total_seconds())
     return Wait(missing.reason, f"{missing.message}; waiting for it", again)
 
