@@ -45,8 +45,11 @@ class _Output:
         self._percent = -1
 
     def send(self, message: Any) -> None:
-        sys.stdout.buffer.write(encode(message))
-        sys.stdout.buffer.flush()
+        try:
+            sys.stdout.buffer.write(encode(message))
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:  # the front is gone, which its stdin is about to say too
+            os._exit(1)
 
     def progress(self, phase: Phase, fraction: float) -> None:
         percent = overall_progress(phase, fraction)

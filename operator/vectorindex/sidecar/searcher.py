@@ -9,6 +9,7 @@ the front starts another one, while a request without an answer would be waited 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import pickle
 import socket
@@ -33,11 +34,12 @@ def main() -> None:
     child.begin(arguments.parent)
     control = socket.socket(fileno=arguments.control)
     data = socket.socket(fileno=arguments.data)
-    view = _load(control)
-    if view is not None:
-        for _ in range(arguments.threads):
-            threading.Thread(target=_serve, args=(data, view, arguments.threads), daemon=True).start()
-        _apply_deletes(control, view)
+    with contextlib.suppress(ConnectionError):  # the front is gone, and wants no answer
+        view = _load(control)
+        if view is not None:
+            for _ in range(arguments.threads):
+                threading.Thread(target=_serve, args=(data, view, arguments.threads), daemon=True).start()
+            _apply_deletes(control, view)
     os._exit(0)  # at once: the threads may still search for somebody who is gone
 
 
