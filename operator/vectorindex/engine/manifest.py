@@ -37,6 +37,10 @@ def read_state(connection: sqlite3.Connection) -> State:
     )
 
 
+def write_name(connection: sqlite3.Connection, name: str) -> None:
+    connection.execute("UPDATE state SET name = ?", (name,))
+
+
 def write_configuration(connection: sqlite3.Connection, configuration: dict[str, Any]) -> None:
     connection.execute("UPDATE state SET configuration = ?", (json.dumps(configuration),))
 
@@ -57,6 +61,11 @@ def reserve(connection: sqlite3.Connection, labels: int) -> tuple[int, int]:
     generation, label = connection.execute("SELECT next_generation, next_label FROM state").fetchone()
     connection.execute("UPDATE state SET next_generation = next_generation + 1, next_label = next_label + ?", (labels,))
     return generation, label
+
+
+def next_generation(connection: sqlite3.Connection) -> int:
+    """The first generation that no build of this index has had."""
+    return int(connection.execute("SELECT next_generation FROM state").fetchone()[0])
 
 
 def read_segments(connection: sqlite3.Connection) -> tuple[Segment, ...]:

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterable
 
 from vectorindex.engine import catalog as folders
+from vectorindex.engine.folders import remove_unfinished
 from vectorindex.engine.params import IndexSpec, Metric, Parameters
 from vectorindex.sidecar import convert, log
 from vectorindex.sidecar.errors import Forbidden, NotFound, StartRefused, Unavailable
@@ -44,7 +45,7 @@ class Catalog:
         """Find the indexes of the volume, or make the one of the identity. Raises StartRefused if another one is there.
 
         Before the server listens, so that no index which exists is ever answered with 404."""
-        folders.remove_unfinished(self._folder)
+        remove_unfinished(self._folder)
         names = folders.index_names(self._folder)
         if self.identity is not None:
             wanted = self.identity.index
