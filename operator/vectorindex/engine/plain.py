@@ -161,10 +161,10 @@ Plain hnswlib files. Line i of a list of IDs, counted from 0, is the ID of label
 graph and has an empty line. `{DESCRIPTION_NAME}` has the parameters.
 
 ```python
-import hnswlib
+import hnswlib, pathlib
 index = hnswlib.Index(space="{_SPACES[status.spec.metric]}", dim={status.spec.dimensions})
 index.load_index("{graph}")
-ids = open("{name}.ids.txt", encoding="utf-8").read().split("\\n")
+ids = pathlib.Path("{name}.ids.txt").read_text("utf-8").split("\\n")
 ```
 
 Then `[ids[label] for label in index.knn_query(vector, k=10)[0][0]]` are the nearest. Where there are several graphs,
