@@ -19,6 +19,7 @@ from vectorindex.engine.params import IndexSpec, Metric, Parameters
 from vectorindex.sidecar import convert, log
 from vectorindex.sidecar.errors import Forbidden, NotFound, StartRefused, Unavailable
 from vectorindex.sidecar.index import OPEN_ERRORS, Index
+from vectorindex.sidecar.snapshots import Snapshots
 from vectorindex.sidecar.volume import Volume
 from vectorindex.wire.identity import GraphParameters, Identity
 from vectorindex.wire.identity import Metric as WireMetric
@@ -35,6 +36,7 @@ class Catalog:
             if identity
             else None
         )
+        self.snapshots = Snapshots(volume.snapshots, volume.id)
         self._folder = volume.indexes
         self._open: dict[str, Index] = {}
         self._refused: dict[str, str] = {}
@@ -46,6 +48,7 @@ class Catalog:
 
         Before the server listens, so that no index which exists is ever answered with 404."""
         remove_unfinished(self._folder)
+        self.snapshots.prepare()
         names = folders.index_names(self._folder)
         if self.identity is not None:
             wanted = self.identity.index
