@@ -180,6 +180,8 @@ class Database:
             self._full = isinstance(translated, OutOfSpace)
             if isinstance(translated, StoreFailed | CorruptFile):
                 self._failure = str(translated)
+            if translated is error:
+                raise  # an error that is its own cause would keep its frames, and in them a cursor and the file's lock
             raise translated from error
 
 

@@ -74,7 +74,7 @@ def read_segments(connection: sqlite3.Connection) -> tuple[Segment, ...]:
         "SELECT generation, role, count, min_label, max_label, first_lsn, last_lsn,"
         " m, ef_construction, ef_search, seed, unreachable, hnsw_size, hnsw_sha256, ids_size, ids_sha256"
         " FROM segments ORDER BY min_label"
-    )
+    ).fetchall()  # so that no statement is left open by a row that is none of ours
     return tuple(
         Segment(generation, Role(role), count, min_label, max_label, first_lsn, last_lsn,
                 Parameters(m, ef_construction, ef_search, seed), unreachable,

@@ -58,7 +58,7 @@ Report = Callable[[str], None]
 @dataclass(frozen=True)
 class Imported:
     """``spec`` of the new index; ``live`` items and ``deleted`` ones; ``unreachable`` by any search; lines of the list
-    that no item needed."""
+    that are of no item."""
 
     spec: IndexSpec
     live: int
@@ -198,7 +198,7 @@ def _name(
 
 
 def _ids_in_order(graph: HnswFile, order: NDArray[np.int64], path: Path) -> tuple[list[bytes], int]:
-    """The ID of each label of ``graph.labels[order]``, and how many lines no item needed. Raises InvalidInput."""
+    """The ID of each label of ``graph.labels[order]``, and how many lines are of no item. Raises InvalidInput."""
     lines = _read_lines(path)
     labels, deleted = graph.labels[order], graph.deleted[order]
     wanted = labels[~deleted]
@@ -223,7 +223,7 @@ def _ids_in_order(graph: HnswFile, order: NDArray[np.int64], path: Path) -> tupl
         NO_ID if dead else lines[label].encode()
         for label, dead in zip(labels.tolist(), deleted.tolist(), strict=True)
     ]  # fmt: skip
-    return external_ids, len(lines) - len(needed)
+    return external_ids, len(lines) - int((labels < len(lines)).sum())
 
 
 def _read_lines(path: Path) -> list[str]:

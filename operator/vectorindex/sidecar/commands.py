@@ -104,11 +104,11 @@ def _import(given: argparse.Namespace) -> str:
             indexes, given.index, given.hnsw, given.ids, given.dimensions, Metric(given.metric), _report
         )
     parameters = made.spec.parameters
-    notes = [f"M {parameters.m}, ef_construction {parameters.ef_construction}", f"{made.unreachable:,} unreachable"]
+    notes = [f"M {parameters.m}, ef_construction {parameters.ef_construction}", f"unreachable: {made.unreachable:,}"]
     if made.deleted:
-        notes.append(f"{made.deleted:,} deleted ones left out")
+        notes.append(f"deleted and left out: {made.deleted:,}")
     if made.unused_lines:
-        notes.append(f"{made.unused_lines:,} lines of {given.ids.name} unused")
+        notes.append(f"unused lines of {given.ids.name}: {made.unused_lines:,}")
     return f"imported {made.live:,} items into index {given.index}: {'; '.join(notes)}"
 
 
@@ -117,7 +117,7 @@ def _export(given: argparse.Namespace) -> str:
         made = plain.export_hnsw(store, given.to, _report)
     return (
         f"exported {made.live:,} items of index {given.index} to {given.to}: {', '.join(made.graphs)};"
-        f" {made.deleted:,} deleted ones are marked"
+        f" deleted ones, which are marked: {made.deleted:,}"
     )
 
 
