@@ -60,6 +60,8 @@ def _run_command(arguments: list[str]) -> None:
         sys.stdout.write(f"{commands.run(arguments)}\n")
     except (EngineError, StartRefused, CommandFailed, OSError) as error:
         sys.exit(f"vectorindex-sidecar {arguments[0]}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"vectorindex-sidecar {arguments[0]}: interrupted; nothing has changed")
 
 
 def _settings(arguments: list[str]) -> Settings:
