@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from vectorindex.engine.errors import CorruptFile, EngineError, OutOfSpace, StoreFailed
+from vectorindex.engine.errors import CopyFailed, CorruptFile, EngineError, OutOfSpace, StoreFailed
 from vectorindex.engine.params import IndexSpec
 
 APPLICATION_ID = 0x76656369  # "veci"
@@ -101,6 +101,7 @@ class Database:
                 raise CorruptFile(self.path, "is not the database of a vector index")
             if version != FORMAT_VERSION:
                 raise CorruptFile(self.path, f"has format {version}; this program reads format {FORMAT_VERSION}")
+            self.connection.execute("PRAGMA journal_mode = WAL")  # a copy by copy_to is not in this mode yet
             self.connection.execute("PRAGMA synchronous = FULL")
             self.connection.execute("PRAGMA secure_delete = ON")
             self.connection.execute("PRAGMA temp_store = MEMORY")
@@ -121,6 +122,21 @@ class Database:
 
     def close(self) -> None:
         self.connection.close()
+
+    def copy_to(self, path: Path) -> None:
+        """Writes what is committed to a new file, compact, complete in itself and not yet durable.
+
+        This file is only read, so that a failure to write the other one does not stop the store. Raises CopyFailed,
+        OutOfSpace, CorruptFile, StoreFailed."""
+        if self._failure is not None:
+            raise StoreFailed(self._failure)
+        try:
+            self.connection.execute("VACUUM INTO ?", (str(path),))
+        except sqlite3.Error as error:
+            translated = _translated(error, self.path)
+            if isinstance(translated, OutOfSpace | CorruptFile):
+                raise translated from error
+            raise CopyFailed(f"the database of index {self.path.parent.name} cannot be copied: {error}") from error
 
     @property
     def size(self) -> int:
@@ -164,6 +180,8 @@ class Database:
             self._full = isinstance(translated, OutOfSpace)
             if isinstance(translated, StoreFailed | CorruptFile):
                 self._failure = str(translated)
+            if translated is error:
+                raise  # an error that is its own cause would keep its frames, and in them a cursor and the file's lock
             raise translated from error
 
 

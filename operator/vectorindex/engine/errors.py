@@ -22,6 +22,13 @@ class IndexNotFound(EngineError):
     """No index of that name lies on the volume."""
 
 
+class TargetExists(EngineError):
+    """The folder that is to be made is there already; it is left alone."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"{folder.name} exists already in {folder.parent}; remove it first, or use another name")
+
+
 class IndexLocked(EngineError):
     """Another process holds the index."""
 
@@ -61,6 +68,10 @@ class CorruptFile(EngineError):
 
     def __reduce__(self) -> tuple[type[CorruptFile], tuple[Path, str]]:
         return CorruptFile, (self.path, self.why)  # a builder sends it to the front
+
+
+class CopyFailed(EngineError):
+    """A copy of the database could not be written; the index itself is untouched and goes on."""
 
 
 class BuildFailed(EngineError):

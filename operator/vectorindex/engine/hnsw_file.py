@@ -75,6 +75,11 @@ class HnswFile:
         return _Parser(path, data, dimensions).parse()
 
 
+def element_layout(m: int, dimensions: int) -> np.dtype[Any]:
+    """What lies on level 0 for each element, one after the other behind the header."""
+    return np.dtype([("head", "<u4"), ("links", "<u4", (2 * m,)), ("vector", "<f4", (dimensions,)), ("label", "<u8")])
+
+
 def chunks(count: int, size: int = CHUNK) -> Iterator[slice]:
     """Slices that cover ``range(count)``."""
     for start in range(0, count, size):
@@ -110,9 +115,7 @@ class _Parser:
         upper_start = HEADER.size + count * element_size
         self._require(len(self.data) >= upper_start + 4 * count, f"is too short for {count} items")
 
-        layout = np.dtype([
-            ("head", "<u4"), ("links", "<u4", (max_m0,)), ("vector", "<f4", (self.dimensions,)), ("label", "<u8"),
-        ])  # fmt: skip
+        layout = element_layout(m, self.dimensions)
         elements: NDArray[Any] = np.ndarray((count,), layout, buffer=self.data, offset=HEADER.size)
         head = np.ascontiguousarray(elements["head"])
         self._require(not bool((head >> 17).any()), "has unknown flags on an item")

@@ -91,6 +91,16 @@ def add(connection: sqlite3.Connection, path: Path, new: IdsFile, lsn: int) -> N
         return replaced
 
 
+def fill(connection: sqlite3.Connection, live: Iterable[tuple[str, int]], dead: Iterable[int], lsn: int) -> None:
+    """Names the items (ID, label) and the dead labels of the first segment of an empty index; the IDs are distinct."""
+    rows = sorted((external_id.encode(), external_id, label) for external_id, label in live)
+    connection.executemany(
+        "INSERT INTO items VALUES (?, ?, ?)",
+        ((external_id, label, item_crc(external_id, label)) for _, external_id, label in rows),
+    )
+    connection.executemany("INSERT INTO dead VALUES (?, ?)", ((label, lsn) for label in dead))
+
+
 def dead_labels(connection: sqlite3.Connection) -> NDArray[np.uint64]:
     """All tombstones, ascending."""
     return _labels(connection.execute("SELECT label FROM dead ORDER BY label"))

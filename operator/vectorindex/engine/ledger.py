@@ -146,6 +146,11 @@ def fail(connection: sqlite3.Connection, operation_id: str, reason: str, message
     )
 
 
+def forget_unfinished(connection: sqlite3.Connection) -> None:
+    """Drops the operations that have not ended: in a copy of an index nobody works on them, and none has changed it."""
+    connection.execute("DELETE FROM operations WHERE finished IS NULL")
+
+
 def cancel(connection: sqlite3.Connection, operation_id: str, now: float) -> None:
     """Queued, Running or never heard of → Cancelled; one that has ended stays as it is."""
     cancelled = OperationState.CANCELLED.value

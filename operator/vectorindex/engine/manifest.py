@@ -37,6 +37,10 @@ def read_state(connection: sqlite3.Connection) -> State:
     )
 
 
+def write_name(connection: sqlite3.Connection, name: str) -> None:
+    connection.execute("UPDATE state SET name = ?", (name,))
+
+
 def write_configuration(connection: sqlite3.Connection, configuration: dict[str, Any]) -> None:
     connection.execute("UPDATE state SET configuration = ?", (json.dumps(configuration),))
 
@@ -59,13 +63,18 @@ def reserve(connection: sqlite3.Connection, labels: int) -> tuple[int, int]:
     return generation, label
 
 
+def next_generation(connection: sqlite3.Connection) -> int:
+    """The first generation that no build of this index has had."""
+    return int(connection.execute("SELECT next_generation FROM state").fetchone()[0])
+
+
 def read_segments(connection: sqlite3.Connection) -> tuple[Segment, ...]:
     """By ascending labels."""
     rows = connection.execute(
         "SELECT generation, role, count, min_label, max_label, first_lsn, last_lsn,"
         " m, ef_construction, ef_search, seed, unreachable, hnsw_size, hnsw_sha256, ids_size, ids_sha256"
         " FROM segments ORDER BY min_label"
-    )
+    ).fetchall()  # so that no statement is left open by a row that is none of ours
     return tuple(
         Segment(generation, Role(role), count, min_label, max_label, first_lsn, last_lsn,
                 Parameters(m, ef_construction, ef_search, seed), unreachable,

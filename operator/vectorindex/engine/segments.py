@@ -73,6 +73,11 @@ class ViewSpec:
     dead: NDArray[np.uint64]
 
 
+def generation_of(path: Path) -> int:
+    """Of a file that :data:`SEGMENT_FILE` matches."""
+    return int(path.stem)
+
+
 def hnsw_path(folder: Path, generation: int) -> Path:
     return folder / f"{generation:010d}.hnsw"
 

@@ -18,6 +18,7 @@ import base64
 import contextlib
 import fcntl
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,8 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vectorindex.engine import items, ledger, manifest
+from vectorindex.engine.belonging import require_database, require_own_database, segment_files
 from vectorindex.engine.database import Database
-from vectorindex.engine.errors import CorruptFile, IdConflict, IndexLocked, IndexNotFound
+from vectorindex.engine.errors import CorruptFile, IdConflict, IndexLocked, InvalidInput
 from vectorindex.engine.files import verify_stamp
 from vectorindex.engine.ids_file import IdsFile
 from vectorindex.engine.jobs import BuildJob, BuildResult, SessionInput
@@ -37,7 +39,7 @@ from vectorindex.engine.ledger import NewOperation, OperationRecord, OperationSt
 from vectorindex.engine.params import IndexSpec, Parameters, validate_external_ids
 from vectorindex.engine.policy import Counts
 from vectorindex.engine.recall import SampleRequest
-from vectorindex.engine.segments import SEGMENT_FILE, Role, Segment, ViewSpec, hnsw_path, ids_path
+from vectorindex.engine.segments import Role, Segment, ViewSpec, hnsw_path, ids_path
 from vectorindex.engine.session import IngestSession, SessionMode, remove_session
 from vectorindex.engine.swap import Swap, parameters_after, plan_swap
 
@@ -93,13 +95,12 @@ class Store:
         """Opens the index in a folder, verifies every file that it names, and removes leftovers of builds and sessions.
         Raises IndexNotFound, IndexLocked, CorruptFile (and then nothing was removed)."""
         path = folder / DATABASE_NAME
-        if not path.is_file():
-            raise IndexNotFound(f"index {folder.name}: there is no {DATABASE_NAME} in {folder}")
+        require_database(path)
         lock = _lock(folder)
         try:
             database = Database(path)
             try:
-                store = cls(folder, database, lock, clock)
+                store = cls._read(folder, database, lock, clock)
                 store._verify_files()
                 store._remove_leftovers()
             except BaseException:
@@ -109,6 +110,14 @@ class Store:
             os.close(lock)
             raise
         return store
+
+    @classmethod
+    def _read(cls, folder: Path, database: Database, lock: int, clock: Callable[[], float]) -> Store:
+        """The store of a database that may hold anything."""
+        try:
+            return cls(folder, database, lock, clock)
+        except (sqlite3.Error, InvalidInput, TypeError, ValueError) as error:
+            raise CorruptFile(database.path, f"does not hold the state of an index ({error})") from error
 
     def close(self) -> None:
         """Ends the connection and gives up the lock."""
@@ -163,6 +172,11 @@ class Store:
                 record = ledger.find(connection, operation.id)
         self._refresh()
         return Deletion(deleted, len(distinct) - deleted, found, labels, record)
+
+    def copy_database(self, path: Path) -> None:
+        """Writes a copy of the database as it is now; the segments that it names are those of :meth:`status`. Raises
+        CopyFailed, OutOfSpace."""
+        self._database.copy_to(path)
 
     # --- views and builds
 
@@ -346,6 +360,9 @@ class Store:
         return plan_swap(job, built, self._segments, self._live, replaced, self._state.sequence)
 
     def _verify_files(self) -> None:
+        with self._database.guarded() as connection:
+            next_generation = manifest.next_generation(connection)
+        require_own_database(self._database.path, self._state.spec.name, next_generation)
         for segment in self._segments:
             verify_stamp(segment.hnsw_path(self.folder), segment.hnsw)
             verify_stamp(segment.ids_path(self.folder), segment.ids)
@@ -364,8 +381,8 @@ class Store:
             for segment in self._segments
             for path in (segment.hnsw_path(self.folder), segment.ids_path(self.folder))
         }
-        for path in self.folder.iterdir():
-            if SEGMENT_FILE.fullmatch(path.name) and path.name not in named:
+        for path in segment_files(self.folder):
+            if path.name not in named:
                 path.unlink()
         remove_session(self.folder)
 

@@ -1,4 +1,5 @@
-"""``vectorindex-sidecar``: one process that serves the indexes of one data folder over HTTP.
+"""``vectorindex-sidecar``: one process that serves the indexes of one data folder over HTTP; with a command as its
+first argument it does that (:mod:`vectorindex.sidecar.commands`) and ends.
 
 It listens before it has loaded anything, so that probes are answered from the start, and on SIGTERM it stops listening,
 answers what it has, closes the stores and ends. An unfinished rebuild goes on at the next start.
@@ -18,10 +19,11 @@ from pathlib import Path
 from aiohttp import web
 from pydantic import ValidationError
 
-from vectorindex.sidecar import log
+from vectorindex.engine.errors import EngineError
+from vectorindex.sidecar import commands, log
 from vectorindex.sidecar.app import make_app
 from vectorindex.sidecar.catalog import Catalog
-from vectorindex.sidecar.errors import StartRefused
+from vectorindex.sidecar.errors import CommandFailed, StartRefused
 from vectorindex.sidecar.volume import Volume
 from vectorindex.wire.identity import Identity
 
@@ -41,17 +43,32 @@ class Settings:
 
 def main() -> None:
     log.configure()
+    arguments = sys.argv[1:]
+    if arguments and arguments[0] in commands.COMMANDS:
+        _run_command(arguments)
+        return
     try:
-        settings = _settings(sys.argv[1:])
+        settings = _settings(arguments)
         asyncio.run(_serve(settings))
     except StartRefused as error:
         log.warning("start-refused", why=error)
         sys.exit(f"vectorindex-sidecar: {error}")
 
 
+def _run_command(arguments: list[str]) -> None:
+    try:
+        sys.stdout.write(f"{commands.run(arguments)}\n")
+    except (EngineError, StartRefused, CommandFailed, OSError) as error:
+        sys.exit(f"vectorindex-sidecar {arguments[0]}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"vectorindex-sidecar {arguments[0]}: interrupted; nothing has changed")
+
+
 def _settings(arguments: list[str]) -> Settings:
     parser = argparse.ArgumentParser(
-        prog="vectorindex-sidecar", description="Serve the vector indexes of one data folder over HTTP."
+        prog="vectorindex-sidecar",
+        description="Serve the vector indexes of one data folder over HTTP.",
+        epilog=f"Commands, instead of serving: {', '.join(commands.COMMANDS)}; each has its own --help.",
     )
     parser.add_argument("--data-dir", type=Path, required=True, help="folder of the indexes; made when it is missing")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")

@@ -5,8 +5,15 @@ from __future__ import annotations
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from vectorindex.engine.errors import EngineError, IndexExists, IndexNotFound, InvalidInput, OperationConflict
-from vectorindex.sidecar import log, routes_data, routes_operations
+from vectorindex.engine.errors import (
+    EngineError,
+    IndexExists,
+    IndexNotFound,
+    InvalidInput,
+    OperationConflict,
+    TargetExists,
+)
+from vectorindex.sidecar import log, routes_data, routes_operations, routes_snapshots
 from vectorindex.sidecar.catalog import Catalog
 from vectorindex.sidecar.errors import RequestError, TooManyRequests
 from vectorindex.sidecar.limits import MAX_BODIES_BYTES, MAX_BODY_BYTES
@@ -17,6 +24,7 @@ def make_app(catalog: Catalog) -> web.Application:
     app[_CATALOG] = catalog
     app.add_routes(routes_data.routes(catalog))
     app.add_routes(routes_operations.routes(catalog))
+    app.add_routes(routes_snapshots.routes(catalog))
     return app
 
 
@@ -76,6 +84,6 @@ def _status_of(error: EngineError) -> int:
         return 400
     if isinstance(error, IndexNotFound):
         return 404
-    if isinstance(error, (IndexExists, OperationConflict)):
+    if isinstance(error, (IndexExists, OperationConflict, TargetExists)):
         return 409
     return 503

@@ -14,10 +14,12 @@ import uuid
 from collections.abc import Iterable
 
 from vectorindex.engine import catalog as folders
+from vectorindex.engine.folders import remove_unfinished
 from vectorindex.engine.params import IndexSpec, Metric, Parameters
 from vectorindex.sidecar import convert, log
 from vectorindex.sidecar.errors import Forbidden, NotFound, StartRefused, Unavailable
 from vectorindex.sidecar.index import OPEN_ERRORS, Index
+from vectorindex.sidecar.snapshots import Snapshots
 from vectorindex.sidecar.volume import Volume
 from vectorindex.wire.identity import GraphParameters, Identity
 from vectorindex.wire.identity import Metric as WireMetric
@@ -34,6 +36,7 @@ class Catalog:
             if identity
             else None
         )
+        self.snapshots = Snapshots(volume.snapshots, volume.id)
         self._folder = volume.indexes
         self._open: dict[str, Index] = {}
         self._refused: dict[str, str] = {}
@@ -44,7 +47,8 @@ class Catalog:
         """Find the indexes of the volume, or make the one of the identity. Raises StartRefused if another one is there.
 
         Before the server listens, so that no index which exists is ever answered with 404."""
-        folders.remove_unfinished(self._folder)
+        remove_unfinished(self._folder)
+        self.snapshots.prepare()
         names = folders.index_names(self._folder)
         if self.identity is not None:
             wanted = self.identity.index

@@ -45,3 +45,7 @@ class Unavailable(RequestError):
 
 class StartRefused(Exception):
     """The program must not start like this; the message says why and what to do."""
+
+
+class CommandFailed(Exception):
+    """A command of the command line could not do its work; the message says why."""

@@ -116,6 +116,14 @@ def boolean(request: web.Request, name: str, default: bool) -> bool:
     raise BadRequest(f"{name}={text} is neither true nor false")
 
 
+def index_name(request: web.Request) -> str:
+    """The path's ``name``, of an index that need not exist. Raises BadRequest."""
+    try:
+        return _check_index_name(request.match_info["name"])
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
+
+
 def required(request: web.Request, name: str) -> str:
     value = request.query.get(name)
     if not value:

@@ -16,11 +16,13 @@ from vectorindex.sidecar.errors import StartRefused
 
 
 class Volume:
-    """An open data folder. ``id``: its UUID; ``indexes``: the folder that holds one folder per index."""
+    """An open data folder. ``id``: its UUID; ``indexes``: the folder that holds one folder per index;
+    ``snapshots``: one per index with its snapshots, which need not exist."""
 
     def __init__(self, folder: Path) -> None:
         """Take the folder, and make it what we need. Raises StartRefused if another process holds it."""
         self.indexes = folder / "indexes"
+        self.snapshots = folder / "snapshots"
         try:
             self.indexes.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -27,7 +27,7 @@ from tests.unit.engine.harness import (
     run,
     segment_files,
 )
-from vectorindex.engine.catalog import create_index, destroy_index, index_folder, index_names, remove_unfinished
+from vectorindex.engine.catalog import create_index, destroy_index, index_folder, index_names
 from vectorindex.engine.database import Database
 from vectorindex.engine.errors import (
     CorruptFile,
@@ -39,6 +39,7 @@ from vectorindex.engine.errors import (
     OutOfSpace,
     StoreFailed,
 )
+from vectorindex.engine.folders import remove_unfinished
 from vectorindex.engine.ledger import NewOperation, OperationState
 from vectorindex.engine.params import IndexSpec, Metric, Parameters
 from vectorindex.engine.segments import Role
@@ -276,12 +277,13 @@ def test_a_damaged_file_is_refused_and_nothing_is_removed(
 ) -> None:
     store = new_index(data_dir)
     load(store, random_items(20))
+    store.plan_rebuild(None, 1, None)
     store.close()
-    (store.folder / "0000000009.hnsw").write_bytes(b"left over")
+    (store.folder / "0000000002.hnsw").write_bytes(b"left over")
     damage(store.folder / name)
     with pytest.raises(CorruptFile, match=f"{name}: .*{message}"):
         Store.open(store.folder)
-    assert (store.folder / "0000000009.hnsw").exists()
+    assert (store.folder / "0000000002.hnsw").exists()
 
 
 def flip(path: Path, position: int) -> None:
