@@ -178,7 +178,7 @@ class Operations:
         body = RebuildBody(object=ObjectReference(name="", uid=""), request=request)
         identity = f"rebuild-{uuid.uuid4()}"
         async with self._arrivals:
-            self.refuse_while_busy("a rebuild")
+            await self.refuse_while_busy("a rebuild")
             await self._accept(_new_operation(identity, body), self._rebuild_work(request))
         return identity
 
@@ -190,7 +190,7 @@ class Operations:
             identity, OperationKind.FINALIZE, hashlib.sha256(identity.encode()).hexdigest(), request=None
         )
         async with self._arrivals:
-            self.refuse_while_busy("finalize")
+            await self.refuse_while_busy("finalize")
             session = self._index.take_session()
             try:
                 await self._accept(new, self._finalize_work(session, parameters), session)
@@ -199,17 +199,29 @@ class Operations:
                 raise
         return identity
 
-    def refuse_while_busy(self, what: str) -> None:
+    async def refuse_while_busy(self, what: str) -> None:
         """Raises Conflict, with its ID, if a build runs or waits."""
-        for run in self._runs.values():
+        for run in await self._unended():
             raise Conflict(
                 f"{what} must wait: operation {run.id} ({run.kind}) of index {self._index.name} is unfinished"
             )
 
-    def refuse_while_finalizing(self) -> None:
-        for run in self._runs.values():
+    async def refuse_while_finalizing(self) -> None:
+        for run in await self._unended():
             if run.kind is OperationKind.FINALIZE:
                 raise Conflict(f"operation {run.id} finalizes a session of index {self._index.name}; wait for it")
+
+    async def _unended(self) -> list[_Run]:
+        """The runs whose end is not recorded. One whose end is recorded only cleans up, and that is waited for: who has
+        read that it succeeded may begin the next one at once."""
+        unended = []
+        for run in list(self._runs.values()):
+            record = await self._index.run(self._index.store.operation, run.id)
+            if record is not None and record.state.finished:
+                await asyncio.wait([run.task])
+            else:
+                unended.append(run)
+        return unended
 
     # How they run
 
