@@ -158,15 +158,14 @@ def _result(
     seconds: dict[str, float],
 ) -> RebuildResult:
     """``before`` the build and ``now``, in the transaction of the swap: items may have been deleted meanwhile."""
-    segment = built.segment
     return RebuildResult(
         vectors=BeforeAfter(before=before.counts.live, after=now.counts.live),
         bytes=BeforeAfter(
             before=sum(old.size for old in before.segments),
-            after=segment.hnsw.size + segment.ids.size if segment else 0,
+            after=sum(new.size for new in built.segments),
         ),
         recall=measured,
-        unreachable=BeforeAfter(before=built.unreachable_before, after=segment.structure.unreachable if segment else 0),
+        unreachable=BeforeAfter(before=built.unreachable_before, after=built.unreachable),
         parameters=convert.parameters_in_force(parameters),
         seconds=seconds,
     )
