@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, TypeVar
 
-from vectorindex.api import names
+from vectorindex.api import KINDS, names
 from vectorindex.api.common import API_VERSION
 from vectorindex.cluster.errors import ConflictError, NotFoundError, UnavailableError
 from vectorindex.dataplane import errors as dataplane
@@ -29,14 +29,16 @@ from vectorindex.reconcile.resync import Resync
 from vectorindex.reconcile.watchlist import Watchlist
 from vectorindex.wire.operations import (
     BeforeAfter,
+    Computations,
     DeleteBody,
     DeleteResult,
+    GraphResult,
     OperationBody,
     OperationKind,
     OperationState,
     OperationStatus,
     ParametersInForce,
-    RebuildResult,
+    RebuildBody,
     Recall,
     pack_bitmap,
     request_digest,
@@ -45,9 +47,10 @@ from vectorindex.wire.state import Configuration, Counts, IndexState, PodIdentit
 
 Result = TypeVar("Result")
 
+OURS = {model.definition.kind for model in KINDS}
 NAMESPACE = "default"
 INDEX = "vi"
-REBUILD_SECONDS = 2.0
+BUILD_SECONDS = 2.0
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LIMIT = timedelta(hours=1)
 """Simulated time after which a run must have ended."""
@@ -140,19 +143,22 @@ class Sidecar:
             return record
         body, began = self._bodies[identifier]
         elapsed = self._clock.seconds - began
-        if elapsed < REBUILD_SECONDS:
-            return record.model_copy(update={"progress": int(100 * elapsed / REBUILD_SECONDS)})
+        if elapsed < BUILD_SECONDS:
+            return record.model_copy(update={"progress": int(100 * elapsed / BUILD_SECONDS)})
         assert not isinstance(body, DeleteBody)
-        wanted = body.request.params.model_dump(exclude_none=True)
-        self.parameters = self.parameters.model_copy(update=wanted)
+        if isinstance(body, RebuildBody):
+            wanted = body.request.params.model_dump(exclude_none=True)
+            self.parameters = self.parameters.model_copy(update=wanted)
         size = 100 * len(self.items)
-        result = RebuildResult(
+        result = GraphResult(
             vectors=BeforeAfter(before=len(self.items), after=len(self.items)),
             bytes=BeforeAfter(before=size + 50, after=size),
             recall=Recall(before=0.9, after=0.95, n=10, k=10, kind="live"),
+            computations=Computations(before=900, after=700),
+            links_repaired=7,
             unreachable=BeforeAfter(before=1, after=0),
             parameters=self.parameters,
-            seconds={"build": REBUILD_SECONDS},
+            seconds={"build": BUILD_SECONDS},
         )
         self._finish(identifier, result)
         return self.ledger[identifier]
@@ -166,7 +172,7 @@ class Sidecar:
         self.ledger[identifier] = record
         return record
 
-    def _finish(self, identifier: str, result: DeleteResult | RebuildResult) -> None:
+    def _finish(self, identifier: str, result: DeleteResult | GraphResult) -> None:
         done = {"state": OperationState.SUCCEEDED, "progress": 100, "result": result}
         self.ledger[identifier] = self.ledger[identifier].model_copy(update=done)
         self.executed[self.ledger[identifier].kind or OperationKind.DELETE] += 1
@@ -329,7 +335,7 @@ class World:
     def _deliver(self, intake: Intake) -> None:
         events, self.server.events = self.server.events, []
         for manifest, deleted in events:
-            if manifest["kind"] in ("VectorIndex", "IndexDelete", "IndexRebuild"):
+            if manifest["kind"] in OURS:
                 intake.own(manifest, deleted=deleted)
             else:
                 intake.child(manifest)

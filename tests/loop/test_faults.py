@@ -16,7 +16,9 @@ ITEMS = [{"a", "b", "c", "d"}, {"a", "b", "c"}, {"b", "c", "d", "e"}]
 """The pods differ, so that copies and items are not the same number."""
 DELETE = {"indexRef": {"name": INDEX}, "externalIDs": ["a", "e", "x", "a", "b"], "returnNotFound": True}
 KEY = ("IndexRebuild", "run")
+BUILDS = (KEY, ("IndexOptimize", "second"), ("IndexRebuild", "third"))
 REBUILD = {"indexRef": {"name": INDEX}, "params": {"m": 32}}
+OPTIMIZE = {"indexRef": {"name": INDEX}}
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,14 @@ def _rebuild(world: World) -> None:
     world.server.create("IndexRebuild", "run", REBUILD)
 
 
-def _both(world: World) -> None:
+def _optimize(world: World) -> None:
+    world.server.create("IndexOptimize", "run", OPTIMIZE)
+
+
+def _all(world: World) -> None:
     _rebuild(world)
-    world.server.create("IndexRebuild", "second", {"indexRef": {"name": INDEX}, "params": {"efConstruction": 300}})
+    world.server.create("IndexOptimize", "second", OPTIMIZE)
+    world.server.create("IndexRebuild", "third", {"indexRef": {"name": INDEX}, "params": {"efConstruction": 300}})
     world.server.create("IndexDelete", "meanwhile", DELETE)
 
 
@@ -58,8 +65,11 @@ STORIES = {
     "rebuild while a pod goes down": Story(
         _rebuild, (("IndexRebuild", "run"),), {1: lambda seconds: 3.2 < seconds < 8}
     ),
-    "two rebuilds and a delete": Story(
-        _both, (("IndexRebuild", "run"), ("IndexRebuild", "second"), ("IndexDelete", "meanwhile")), {}
+    "optimize": Story(_optimize, (("IndexOptimize", "run"),), {}),
+    "both kinds of builds and a delete": Story(
+        _all,
+        (*BUILDS, ("IndexDelete", "meanwhile")),
+        {},
     ),
 }
 
@@ -111,11 +121,14 @@ def test_the_stories_end_as_they_should() -> None:
     assert (status["deletedCount"], status["notFoundCount"], status["notFound"]) == (3, 1, ["x"])
     assert [pod["deletedCount"] for pod in status["pods"]] == [2, 2, 2]
     assert world.clock.seconds >= 8
-    world = STORIES["two rebuilds and a delete"].play()
-    first, second = (world.server.status("IndexRebuild", name) for name in ("run", "second"))
+    world = STORIES["both kinds of builds and a delete"].play()
+    first, second, third = (world.server.status(kind, name) for kind, name in BUILDS)
     assert first["completionTime"] <= second["startTime"]
+    assert second["completionTime"] <= third["startTime"]
     assert world.server.status("IndexDelete", "meanwhile")["completionTime"] < first["completionTime"]
-    assert second["parameters"] == {"m": 32, "efConstruction": 300, "efSearch": 64, "seed": 0}
+    assert second["parameters"] == {"m": 32, "efConstruction": 200, "efSearch": 64, "seed": 0}
+    assert second["linksRepaired"] == 7
+    assert third["parameters"] == {"m": 32, "efConstruction": 300, "efSearch": 64, "seed": 0}
 
 
 def test_a_pod_goes_down_in_the_middle_of_its_rebuild() -> None:
@@ -128,6 +141,7 @@ def test_a_pod_goes_down_in_the_middle_of_its_rebuild() -> None:
     [
         pytest.param("IndexDelete", {"indexRef": {}, "externalIDs": ["a"]}, "spec.indexRef.name", id="delete"),
         pytest.param("IndexRebuild", {**REBUILD, "params": {"m": "x"}}, "spec.params.m", id="rebuild"),
+        pytest.param("IndexOptimize", {**OPTIMIZE, "verify": {"k": 0}}, "spec.verify.k", id="optimize"),
     ],
 )
 def test_a_run_that_cannot_be_read_fails_and_is_in_nobodys_way(kind: str, spec: dict[str, Any], problem: str) -> None:
@@ -171,17 +185,20 @@ def test_nothing_is_written_when_nothing_changes() -> None:
 
 
 def test_events_are_recorded_once_for_each_reason() -> None:
-    world = STORIES["two rebuilds and a delete"].play()
+    world = STORIES["both kinds of builds and a delete"].play()
     assert set(world.server.recorded.values()) == {1}
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["answered", "the answer is lost"])
 @pytest.mark.parametrize("crash", [False, True], ids=["operator up", "operator down meanwhile"])
-def test_what_a_deleted_rebuild_left_is_cancelled(crash: bool, lost: bool) -> None:
+@pytest.mark.parametrize(
+    ("kind", "spec"), [("IndexRebuild", REBUILD), ("IndexOptimize", OPTIMIZE)], ids=["rebuild", "optimize"]
+)
+def test_what_a_deleted_build_left_is_cancelled(kind: str, spec: dict[str, Any], crash: bool, lost: bool) -> None:
     world = World(ITEMS)
-    uid = world.server.create("IndexRebuild", "run", REBUILD)["metadata"]["uid"]
+    uid = world.server.create(kind, "run", spec)["metadata"]["uid"]
     world.run(lambda server: f"{uid}.1" in world.sidecars["vi-0"].ledger)
-    world.server.delete("IndexRebuild", "run")
+    world.server.delete(kind, "run")
 
     def told() -> set[tuple[str, str]]:
         return {(regarding, reason) for regarding, reason, _ in world.server.recorded}

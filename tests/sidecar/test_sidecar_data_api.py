@@ -153,6 +153,51 @@ async def test_rebuild_keeps_the_items_and_changes_the_parameters(client: Client
     assert await client.search("rebuild", VECTORS[3], k=5) == nearest(VECTORS[3], 5)
 
 
+@pytest.mark.parametrize(
+    "body", [pytest.param({"index_name": "optimize"}, id="an object"), pytest.param("optimize", id="the name alone")]
+)
+async def test_optimize_takes_out_what_is_deleted_and_changes_no_parameter(client: Client, body: Any) -> None:
+    await client.create("optimize", params={"M": 4, "ef_construction": 20})
+    await client.load("optimize", names(40), VECTORS)
+    before = await client.state("optimize")
+    await client.delete("optimize", names(10))
+    done = await client.ok("POST", "/optimize", body)
+    assert (done["message"], done["index_name"]) == ("optimized", "optimize")
+    state = await client.state("optimize")
+    assert state["parameters"] == before["parameters"]
+    assert state["counts"] == {"live": 30, "deleted": 0, "delta": 0}
+    assert sorted(await client.search("optimize", VECTORS[15], k=40)) == sorted(names(30, first=10))
+    await client.ok("DELETE", "/indexes/optimize?destroy=true")
+
+
+async def test_finalize_can_optimize_too(client: Client) -> None:
+    await client.create("both")
+    await client.load("both", names(40), VECTORS)
+    await client.delete("both", names(10))
+    await client.ok("POST", "/init", {"index_name": "both", "mode": "upsert"})
+    await client.ok("POST", "/ingest/batch?index_name=both", rows(names(5), VECTORS[:5]))
+    done = await client.ok("POST", "/finalize", {"index_name": "both", "optimize": True})
+    kinds = [
+        (await client.operation("both", done[field]))["kind"] for field in ("operation_id", "optimize_operation_id")
+    ]
+    assert kinds == ["Finalize", "Optimize"]
+    assert (await client.state("both"))["counts"] == {"live": 35, "deleted": 0, "delta": 5}
+
+
+async def test_a_failed_finalize_optimizes_nothing(client: Client) -> None:
+    await client.create("neither")
+    await client.load("neither", names(40), VECTORS)
+    await client.delete("neither", names(10))
+    await client.ok("POST", "/init", {"index_name": "neither", "mode": "insert"})
+    await client.ok("POST", "/ingest/batch?index_name=neither", rows(["item-20"], VECTORS[:1]))
+    body = {"index_name": "neither", "optimize": True}
+    accepted = await client.call("POST", "/finalize?wait=false", body)
+    status = await client.finished("neither", accepted.body["optimize_operation_id"])
+    assert status["state"] == "Failed"
+    assert accepted.body["operation_id"] in status["message"]
+    assert (await client.state("neither"))["counts"] == {"live": 30, "deleted": 10, "delta": 0}
+
+
 async def test_an_operation_can_be_left_alone_and_asked_for_later(client: Client) -> None:
     await client.create("later")
     await client.load("later", names(40), VECTORS)
@@ -190,6 +235,8 @@ REFUSALS: dict[str, tuple[str, str, Any, int, str]] = {
     "delete-unknown-index": ("POST", "/delete", {"index_name": "nope", "external_ids": ["a"]}, 404, "no index nope"),
     "rebuild-unknown-index": ("POST", "/rebuild", {"index_name": "nope"}, 404, "no index nope"),
     "rebuild-bad-m": ("POST", "/rebuild", {"index_name": "table", "params": {"M": 1}}, 422, "M"),
+    "optimize-unknown-index": ("POST", "/optimize", {"index_name": "nope"}, 404, "no index nope"),
+    "optimize-no-name": ("POST", "/optimize", ["table"], 422, "dictionary"),
     "create-twice": ("POST", "/indexes", {"index_name": "table", "dim": 8}, 409, "exists"),
     "create-no-dimension": ("POST", "/indexes", {"index_name": "x", "dim": 0}, 422, "dim"),
     "create-huge-dimension": ("POST", "/indexes", {"index_name": "x", "dim": 10**6}, 422, "dim"),
@@ -207,7 +254,7 @@ REFUSALS: dict[str, tuple[str, str, Any, int, str]] = {
     "batch-empty": ("POST", "/ingest/batch?index_name=table", b"", 400, "empty"),
     "batch-no-name": ("POST", "/ingest/batch", GOOD, 400, "index_name"),
     "finalize-no-session": ("POST", "/finalize", {"index_name": "table"}, 400, "POST /init"),
-    "finalize-optimize": ("POST", "/finalize", {"index_name": "table", "optimize": True}, 400, "POST /rebuild"),
+    "finalize-optimize-no-session": ("POST", "/finalize", {"index_name": "table", "optimize": True}, 400, "POST /init"),
     "search-unknown-index": ("POST", "/search.bin?index_name=nope", GOOD, 404, "nope"),
     "search-short": ("POST", "/search.bin?index_name=table", GOOD[:-1], 400, "31 bytes"),
     "search-nan": ("POST", "/search.bin?index_name=table", np.full(8, np.nan, "<f4").tobytes(), 400, "NaN"),

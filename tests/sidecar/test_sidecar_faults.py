@@ -23,6 +23,7 @@ async def test_a_sidecar_killed_in_a_rebuild_takes_it_up_again(filled: Program, 
         await client.delete("demo", names(500))
         await client.put("demo", "rebuild.1", "Rebuild", params=SLOW)
         await client.running("demo", "rebuild.1", progress=5)
+        await client.put("demo", "optimize.1", "Optimize", verify={"samples": 50})
         await client.delete("demo", names(100, first=500))
         boot = (await client.state("demo"))["boot_id"]
     filled.kill()
@@ -40,6 +41,8 @@ async def test_a_sidecar_killed_in_a_rebuild_takes_it_up_again(filled: Program, 
             assert not gone & set(await client.search("demo", query, k=20))
         assert len(list(folder.glob("*.hnsw"))) == 1
         assert (await client.put("demo", "rebuild.1", "Rebuild", params=SLOW)).body == status
+        optimized = await client.finished("demo", "optimize.1")
+        assert (optimized["state"], optimized["kind"]) == ("Succeeded", "Optimize")
 
 
 async def test_a_sidecar_that_is_stopped_ends_at_once_and_goes_on_later(

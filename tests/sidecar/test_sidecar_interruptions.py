@@ -22,7 +22,7 @@ from vectorindex.sidecar.index import Index
 from vectorindex.sidecar.searcher_client import SearcherClient, SearcherFailed
 from vectorindex.sidecar.serving import Serving
 from vectorindex.wire.identity import GraphParameters
-from vectorindex.wire.operations import OperationState
+from vectorindex.wire.operations import OperationState, RebuildRequest
 
 VECTORS = random_vectors(2_000)
 SLOW = GraphParameters.model_validate({"M": 48, "ef_construction": 1500})
@@ -92,7 +92,7 @@ async def test_a_restart_that_a_swap_overtakes_leaves_the_index_ready(
         await index.searchers._current.searcher.end(grace=0)
         await restarting.wait()
         assert index.searchers.problem is not None
-        status = await index.operations.wait(await index.operations.rebuild(GraphParameters()))
+        status = await index.operations.wait(await index.operations.build(RebuildRequest()))
         assert status.state is OperationState.FAILED, "recall is measured through a searcher that serves"
         await index.operations.wait(await swap_without_measuring(index))
         assert index.searchers.problem is None
@@ -141,7 +141,7 @@ async def test_an_operation_that_waits_for_space_does_not_hold_up_the_end(
         with monkeypatch.context() as patched:
             patched.setattr(index.store, "commit", full)
             patched.setattr(index.store, "fail_operation", full_again)
-            identity = await index.operations.rebuild(GraphParameters())
+            identity = await index.operations.build(RebuildRequest())
             await waits.wait()
             async with asyncio.timeout(DEADLINE):
                 await index.operations.stop()

@@ -117,24 +117,63 @@ async def test_a_rebuild_while_searches_and_deletes_go_on(filled: Program, folde
         assert not old_files & {path.name for path in folder.glob("*.hnsw")}
 
 
-async def test_rebuilds_wait_for_each_other_in_order(filled: Program) -> None:
+async def test_an_optimize_repairs_the_graph_in_place(filled: Program) -> None:
+    vectors = real_vectors()[:3000]
+    async with connect(filled) as client:
+        before = await client.state("demo")
+        await client.delete("demo", names(600))
+        answer = await client.put("demo", "mend.1", "Optimize", verify={"samples": 100, "min_recall_percent": 90})
+        assert answer.body["kind"] == "Optimize"
+        status = await client.finished("demo", "mend.1")
+        assert status["state"] == "Succeeded", status
+        result = status["result"]
+        assert result["vectors"] == {"before": 2400, "after": 2400}
+        assert result["links_repaired"] > 600
+        assert result["unreachable"]["after"] == 0
+        assert result["bytes"]["after"] < 0.85 * result["bytes"]["before"]
+        assert 0 < result["computations"]["after"] < result["computations"]["before"]
+        assert (result["recall"]["n"], result["recall"]["k"]) == (100, 10)
+        assert result["recall"]["after"] > 0.95
+        state = await client.state("demo")
+        assert state["parameters"] == before["parameters"] == result["parameters"]
+        assert state["counts"] == {"live": 2400, "deleted": 0, "delta": 0}
+        gone = set(names(600))
+        for query in vectors[:50]:
+            assert not gone & set(await client.search("demo", query, k=20))
+        assert (
+            await client.put("demo", "mend.1", "Optimize", verify={"samples": 100, "min_recall_percent": 90})
+        ).body == status
+        assert (await client.put("demo", "mend.1", "Rebuild")).status == 409
+
+
+async def test_an_optimize_of_a_graph_that_needs_none(filled: Program) -> None:
+    async with connect(filled) as client:
+        await client.put("demo", "idle.1", "Optimize")
+        result = (await client.finished("demo", "idle.1"))["result"]
+        assert result["links_repaired"] == 0
+        assert result["bytes"]["after"] == result["bytes"]["before"]
+        assert result["vectors"] == {"before": 3000, "after": 3000}
+
+
+async def test_builds_wait_for_each_other_in_order(filled: Program) -> None:
     async with connect(filled) as client:
         await client.put("demo", "one.1", "Rebuild", params=SLOW)
         await client.running("demo", "one.1")
         second = await client.put("demo", "two.1", "Rebuild", params={"M": 6})
-        third = await client.put("demo", "three.1", "Rebuild", params={"M": 7})
+        third = await client.put("demo", "three.1", "Optimize")
         assert (second.body["state"], third.body["state"]) == ("Queued", "Queued")
         running = (await client.state("demo"))["operations"]
         assert [operation["id"] for operation in running] == ["one.1", "two.1", "three.1"]
-        refused = await client.call("POST", "/rebuild", {"index_name": "demo"})
-        assert refused.status == 409
-        assert "one.1" in refused.body["detail"]
+        for path in ("/rebuild", "/optimize"):
+            refused = await client.call("POST", path, {"index_name": "demo"})
+            assert refused.status == 409
+            assert "one.1" in refused.body["detail"]
         assert (await client.ok("DELETE", "/v1/indexes/demo/operations/two.1"))["state"] == "Cancelled"
         assert (await client.put("demo", "one.1", "Rebuild", params=SLOW)).body["state"] == "Running"
         assert (await client.finished("demo", "three.1"))["state"] == "Succeeded"
         assert (await client.operation("demo", "one.1"))["state"] == "Succeeded"
         assert (await client.operation("demo", "two.1"))["state"] == "Cancelled"
-        assert (await client.state("demo"))["parameters"]["M"] == 7
+        assert (await client.state("demo"))["parameters"]["M"] == SLOW["M"]
 
 
 async def test_a_running_rebuild_is_cancelled_at_once(filled: Program, folder: Path) -> None:

@@ -33,11 +33,11 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- define "vectorindex.rules" -}}
 # What users write is only read …
 - apiGroups: [vectorindex.io]
-  resources: [vectorindexes, indexdeletes, indexrebuilds]
+  resources: [vectorindexes, indexdeletes, indexrebuilds, indexoptimizes]
   verbs: [get, list, watch]
 # … and answered in the status.
 - apiGroups: [vectorindex.io]
-  resources: [vectorindexes/status, indexdeletes/status, indexrebuilds/status]
+  resources: [vectorindexes/status, indexdeletes/status, indexrebuilds/status, indexoptimizes/status]
   verbs: [patch]
 - apiGroups: [""]
   resources: [pods]

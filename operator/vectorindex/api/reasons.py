@@ -14,7 +14,10 @@ class ConditionType(DocumentedEnum):
     READY = "Ready", "The object is in the state that its spec asks for."
     RECONCILING = "Reconciling", "The operator is at work on the object, or waits for something that comes by itself."
     STALLED = "Stalled", "Nothing goes on until somebody acts; the message says how."
-    MAINTENANCE_NEEDED = "MaintenanceNeeded", "The index would gain from a rebuild; the message gives the figures."
+    MAINTENANCE_NEEDED = (
+        "MaintenanceNeeded",
+        "The index would gain from an optimize or a rebuild; the message says which, and gives the figures.",
+    )
     SUCCEEDED = "Succeeded", "How the run ended; Unknown until then."
 
 
@@ -40,13 +43,13 @@ class Reason(DocumentedEnum):
     DELETED_RATIO = "DeletedRatio", "Too many deleted items are still in the graph (maintenance.deletedPercent)."
     DELTA_RATIO = "DeltaRatio", "Too many items lie outside the main graph (maintenance.deltaPercent)."
     PARAMETERS_CHANGED = "ParametersChanged", "spec.hnsw asks for an m or efConstruction that is not in force."
-    NOT_NEEDED = "NotNeeded", "No pod needs a rebuild."
+    NOT_NEEDED = "NotNeeded", "No pod needs an optimize or a rebuild."
 
     # Runs that have not ended
-    QUEUED = "Queued", "The run waits for its turn: rebuilds of one index run one after the other."
+    QUEUED = "Queued", "The run waits for its turn: rebuilds and optimizes of one index run one after the other."
     RUNNING = "Running", "At least one pod is at work."
     PODS_UNREACHABLE = "PodsUnreachable", "The run waits for pods that do not answer; the message names them."
-    INDEX_NOT_READY = "IndexNotReady", "The rebuild waits until the VectorIndex is Ready."
+    INDEX_NOT_READY = "IndexNotReady", "The rebuild or optimize waits until the VectorIndex is Ready."
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound", "The run waits for the ConfigMap, or the key in it, with its IDs."
 
     # Runs that wait for their index, then fail

@@ -124,11 +124,11 @@ class Managed(ApiModel):
 
 
 class Maintenance(ApiModel):
-    """When the index is said to need a rebuild."""
+    """When the index is said to need maintenance."""
 
     deleted_percent: int = Field(
         default=20,
-        description="A rebuild is needed when so many percent of the items in the graph are deleted ones.",
+        description="Maintenance is needed when so many percent of the items in the graph are deleted ones.",
         ge=1,
         le=100,
     )
@@ -140,7 +140,7 @@ class Maintenance(ApiModel):
     )
     min_items: int = Field(
         default=1_000,
-        description="Fewer deleted or added items than this never ask for a rebuild.",
+        description="Fewer deleted or added items than this never ask for maintenance.",
         ge=0,
         le=1_000_000_000,
     )
@@ -164,7 +164,7 @@ class VectorIndexSpec(ApiModel):
         "status.parameters. efSearch applies at once, the others at the next rebuild.",
     )
     managed: Managed = Field(description="The pods that the operator runs for the index.")
-    maintenance: Maintenance = Field(default=Maintenance(), description="When the index is said to need a rebuild.")
+    maintenance: Maintenance = Field(default=Maintenance(), description="When the index is said to need maintenance.")
 
     rules: ClassVar = tuple(
         Rule(
@@ -192,7 +192,9 @@ class PodStatus(ApiModel):
     deleted_vectors: Count | None = Field(default=None, description="Deleted items that are still in the graph.")
     delta_vectors: Count | None = Field(default=None, description="Items outside the main graph.")
     bytes: Count | None = Field(default=None, description="Size of the index's files.")
-    needs_rebuild: bool | None = Field(default=None, description="The pod's index would gain from a rebuild.")
+    needs_rebuild: bool | None = Field(
+        default=None, description="The pod's index would gain from an optimize or a rebuild."
+    )
     parameters: ParametersInForce | None = Field(default=None, description="HNSW parameters in force.")
     sequence: Count | None = Field(default=None, description="Grows with every write that the pod acknowledged.")
     volume_id: Identifier | None = Field(default=None, description="Names the pod's volume.")
@@ -234,7 +236,7 @@ class VectorIndex(ApiObject):
             Column(
                 "Maintenance",
                 condition_path(ConditionType.MAINTENANCE_NEEDED, "reason"),
-                "Why the index needs a rebuild, or NotNeeded.",
+                "Why the index needs maintenance, or NotNeeded.",
             ),
             AGE,
             Column("Dimensions", ".spec.dimensions", "Length of the vectors.", "integer", wide=True),

@@ -64,7 +64,7 @@ def main() -> int:
 def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="vectorindex-operator",
-        description="Maintains the vector indexes that VectorIndex, IndexDelete and IndexRebuild objects describe.",
+        description="Maintains vector indexes, as VectorIndex objects and their maintenance runs describe.",
         epilog="It talks to the API server by the kubeconfig file that KUBECONFIG names, or by its service account.",
     )
     parser.add_argument(

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from vectorindex.api import KINDS
 from vectorindex.api.common import GROUP, VERSION, Kind
-from vectorindex.api.indexdelete import IndexDelete
-from vectorindex.api.indexrebuild import IndexRebuild
-from vectorindex.api.vectorindex import VectorIndex
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ STATEFUL_SETS = Resource("StatefulSet", "statefulsets", "v1", "apps")
 DISRUPTION_BUDGETS = Resource("PodDisruptionBudget", "poddisruptionbudgets", "v1", "policy")
 EVENTS = Resource("Event", "events", "v1", "events.k8s.io")
 
-OWN = tuple(_own(model.definition) for model in (VectorIndex, IndexDelete, IndexRebuild))
+OWN = tuple(_own(model.definition) for model in KINDS)
 """Our own kinds."""
 
 CHILDREN = (STATEFUL_SETS, SERVICES, DISRUPTION_BUDGETS, CONFIG_MAPS)

@@ -1,4 +1,4 @@
-"""Does an index need a rebuild, and why: a chain of policies over the figures of its pods.
+"""Does an index need an optimize or a rebuild, and why: a chain of policies over the figures of its pods.
 
 A limit is reached at its percentage, and left again only below three quarters of it, so that a condition does not come
 and go with every write.
@@ -15,13 +15,15 @@ from vectorindex.api.vectorindex import Maintenance, PodStatus
 from vectorindex.domain.verdicts import Policy, Verdict, counted, first_violation
 
 CLEARED_NUMERATOR, CLEARED_DENOMINATOR = 3, 4
-ADVICE = "create an IndexRebuild"
+REBUILD = "create an IndexRebuild"
+OPTIMIZE_OR_REBUILD = "create an IndexOptimize, or an IndexRebuild"
+"""An optimize takes deleted items out; it merges nothing and changes no parameter."""
 
 
 @dataclass(frozen=True)
 class Figures:
     """What the policies judge: each pod's own figures, the limits, the parameters that are wanted, and the reason for
-    which a rebuild was needed so far."""
+    which maintenance was needed so far."""
 
     pods: Sequence[PodStatus]
     limits: Maintenance
@@ -30,7 +32,7 @@ class Figures:
 
 
 def maintenance_needed(figures: Figures) -> Verdict | None:
-    """Why a rebuild is needed, by the first reason that holds on any pod; None: it is not."""
+    """Why maintenance is needed, by the first reason that holds on any pod; None: it is not."""
     return first_violation(POLICIES, figures)
 
 
@@ -46,7 +48,7 @@ def _deleted_ratio(figures: Figures) -> Verdict | None:
     return Verdict(
         Reason.DELETED_RATIO,
         f"{part:,} of {counted(whole, 'item')} ({100 * part // whole} %) are deleted, the limit is {percent} %; "
-        f"{ADVICE}",
+        f"{OPTIMIZE_OR_REBUILD}",
     )
 
 
@@ -60,7 +62,7 @@ def _delta_ratio(figures: Figures) -> Verdict | None:
     return Verdict(
         Reason.DELTA_RATIO,
         f"{part:,} of {counted(whole, 'item')} ({100 * part // whole} %) lie outside the main graph, the limit is "
-        f"{percent} %; {ADVICE}",
+        f"{percent} %; {REBUILD}",
     )
 
 
@@ -75,7 +77,7 @@ def _parameters_changed(figures: Figures) -> Verdict | None:
             if wanted is not None and wanted != in_force:
                 return Verdict(
                     Reason.PARAMETERS_CHANGED,
-                    f"spec.hnsw.{field} is {wanted}, the graph of {pod.name} was built with {in_force}; {ADVICE}",
+                    f"spec.hnsw.{field} is {wanted}, the graph of {pod.name} was built with {in_force}; {REBUILD}",
                 )
     return None
 

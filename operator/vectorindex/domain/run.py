@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Generic, TypeVar
 
-from vectorindex.api import IndexDelete, IndexRebuild, VectorIndex
+from vectorindex.api import IndexDelete, IndexOptimize, IndexRebuild, VectorIndex
 from vectorindex.api.common import ConditionStatus, RunStatus
 from vectorindex.api.model import ApiModel
 from vectorindex.api.reasons import ConditionType, Reason
@@ -29,7 +29,8 @@ POLL_SHORTEST, POLL_LONGEST = 1.0, 15.0
 """Seconds until what did not answer, or was missing, is tried again: more, the longer nothing has changed."""
 
 
-Run = IndexDelete | IndexRebuild
+BuildRun = IndexRebuild | IndexOptimize
+Run = IndexDelete | BuildRun
 
 
 @dataclass(frozen=True)

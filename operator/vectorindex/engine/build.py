@@ -1,132 +1,104 @@
-"""What a builder process runs once: it reads files, writes the two files of one new segment, checks them, and returns.
+"""What a builder process runs once: it reads files, writes the two files of each new segment, checks them, and returns.
 
 The names that it writes are known to nobody until the store commits them, so that it may be killed at any point. When
-it returns, both files and their folder are fsynced and read back. A label survives a rebuild; that is what carries
+it returns, all files and their folder are fsynced and read back. A label survives every build; that is what carries
 deletes over that come while it runs. With one thread and the same seed the files are the same, byte for byte.
 """
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-import hnswlib
 import numpy as np
-from numpy.typing import NDArray
 
-from vectorindex.engine.distance import hnswlib_space
-from vectorindex.engine.errors import BuildFailed, CorruptFile, OutOfSpace
-from vectorindex.engine.files import fsync_path, space_errors, stamp
-from vectorindex.engine.hnsw_file import HnswFile, chunks
-from vectorindex.engine.ids_file import IdsFile, write_ids
-from vectorindex.engine.jobs import BuildJob, BuildResult, BuiltSegment, Phase, Progress
-from vectorindex.engine.recall import make_sample
-from vectorindex.engine.segments import hnsw_path, ids_path
-from vectorindex.engine.sources import SegmentSource, SessionSource, Source
-from vectorindex.engine.structure import check_structure
-
-INSERT_ROWS = 1_024
-"""Rows given to hnswlib at a time: progress is reported, and a builder can be ended, between two."""
+from vectorindex.engine.clock import PhaseClock
+from vectorindex.engine.files import space_errors
+from vectorindex.engine.hnsw_file import HnswFile
+from vectorindex.engine.jobs import BuildJob, BuildResult, Computations, JobKind, Phase, Progress
+from vectorindex.engine.new_graph import build_segment
+from vectorindex.engine.optimize import needs_optimize, optimize_segment
+from vectorindex.engine.output import NewSegment
+from vectorindex.engine.recall import RecallSample, make_sample, mean_computations
+from vectorindex.engine.sources import OldSegment, SegmentSource, SessionSource, Source
 
 
 def build(job: BuildJob, progress: Progress) -> BuildResult:
     """Runs a job. ``progress`` is called with the phase and its fraction 0..1; what it raises ends the build.
 
-    Raises CorruptFile (an input is not what the manifest says), BuildFailed (the new graph does not pass its checks),
+    Raises CorruptFile (an input is not what the manifest says), BuildFailed (a new graph does not pass its checks),
     OutOfSpace. The files that it leaves then are removed by ``Store.discard``."""
-    clock = _Clock(progress)
+    clock = PhaseClock(progress)
     with space_errors(job.folder):
-        with clock.phase(Phase.READ):
-            source = _open_source(job)
-        if not len(source.labels):
-            return BuildResult(None, source.unreachable, clock.seconds)
-        with clock.phase(Phase.GRAPH):
-            index, norms = _graph(job, source, progress)
-        with clock.phase(Phase.WRITE):
-            _write(job, source, index, norms)
-            del index  # its memory goes before the checks take theirs
-        with clock.phase(Phase.VERIFY):
-            graph, segment = _verify(job, source)
-        sample = None
-        if job.sample is not None:
-            with clock.phase(Phase.SAMPLE):
-                sample = make_sample(graph, job.view.metric, job.sample)
-    return BuildResult(segment, source.unreachable, clock.seconds, sample)
+        return _optimize(job, clock) if job.kind is JobKind.OPTIMIZE else _build_new(job, clock)
 
 
-class _Clock:
-    """Reports the start of each phase and keeps how long it took."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.seconds: dict[str, float] = {}
-        self._progress = progress
-
-    @contextmanager
-    def phase(self, phase: Phase) -> Iterator[None]:
-        self._progress(phase, 0.0)
-        start = time.perf_counter()
-        yield
-        self.seconds[phase.value] = round(time.perf_counter() - start, 3)
-
-
-def _open_source(job: BuildJob) -> Source:
-    if job.session is not None:
-        return SessionSource(job.session.rows, job.session.first_label, job.view.metric)
-    return SegmentSource(job.view)
+def _build_new(job: BuildJob, clock: PhaseClock) -> BuildResult:
+    """One segment, of a session or in place of all others."""
+    with clock.phase(Phase.READ):
+        source: Source
+        if job.session is not None:
+            source = SessionSource(job.session.rows, job.session.first_label, job.view.metric)
+        else:
+            source = SegmentSource(job.view)
+    replaces = tuple(old.segment.generation for old in source.segments)
+    unreachable = sum(old.unreachable for old in source.segments)
+    if not len(source.labels):
+        return BuildResult((), replaces, unreachable, 0, clock.seconds)
+    new = build_segment(job, source, clock)
+    sample, computations = _measure(job, source.segments, [new.graph], clock)
+    return BuildResult((new.built,), replaces, unreachable, new.links_repaired, clock.seconds, sample, computations)
 
 
-def _graph(job: BuildJob, source: Source, progress: Progress) -> tuple[hnswlib.Index, NDArray[np.float32]]:
-    count = len(source.labels)
-    norms = np.empty(count, np.float32)
-    index = hnswlib.Index(hnswlib_space(job.view.metric), job.view.dimensions)
-    try:
-        index.init_index(
-            max_elements=count,
-            M=job.parameters.m,
-            ef_construction=job.parameters.ef_construction,
-            random_seed=job.parameters.seed,
-        )
-        for part in chunks(count, INSERT_ROWS):
-            vectors, norms[part] = source.vectors(part)
-            index.add_items(vectors, source.labels[part], num_threads=job.threads)
-            progress(Phase.GRAPH, part.stop / count)
-    except RuntimeError as error:
-        raise BuildFailed(f"hnswlib could not build a graph of {count:,} items: {error}") from error
-    return index, norms
-
-
-def _write(job: BuildJob, source: Source, index: hnswlib.Index, norms: NDArray[np.float32]) -> None:
-    path = hnsw_path(job.folder, job.generation)
-    expected = index.index_file_size()
-    index.save_index(str(path))  # reports no error, so the file is looked at
-    written = path.stat().st_size if path.exists() else 0
-    if written != expected:
-        volume = os.statvfs(job.folder)
-        missing = expected - written
-        if volume.f_bavail * volume.f_frsize < missing:
-            raise OutOfSpace(f"no space left on the volume of {job.folder.name}: {missing:,} bytes more are needed")
-        raise BuildFailed(f"hnswlib wrote {written:,} of {expected:,} bytes of {path.name}")
-    fsync_path(path)
-    write_ids(ids_path(job.folder, job.generation), source.labels, source.external_ids(), norms)
-    fsync_path(job.folder)
-
-
-def _verify(job: BuildJob, source: Source) -> tuple[HnswFile, BuiltSegment]:
-    try:
-        graph = HnswFile.open(hnsw_path(job.folder, job.generation), job.view.dimensions)
-        ids = IdsFile.open(ids_path(job.folder, job.generation))
-        structure = check_structure(graph)
-    except CorruptFile as error:
-        raise BuildFailed(f"the new graph does not pass its checks: {error.path.name}: {error.why}") from error
-    if not np.array_equal(np.sort(graph.labels), source.labels) or not np.array_equal(ids.labels, source.labels):
-        raise BuildFailed(f"the new graph does not hold the {len(source.labels):,} items that it was built from")
-    segment = BuiltSegment(
-        min_label=int(source.labels[0]),
-        max_label=int(source.labels[-1]),
-        structure=structure,
-        hnsw=stamp(graph.path),
-        ids=stamp(ids.path),
+def _optimize(job: BuildJob, clock: PhaseClock) -> BuildResult:
+    """A segment in place of each that needs it, one after the other; none for one that holds nothing live."""
+    chosen = [needs_optimize(job.view, segment) for segment in job.view.segments]
+    total = sum(segment.count for segment, needed in zip(job.view.segments, chosen, strict=True) if needed)
+    if not total:
+        return BuildResult((), (), 0, 0, clock.seconds)
+    before: list[OldSegment] = []
+    after: list[HnswFile] = []
+    new: list[NewSegment] = []
+    links = done = 0
+    for segment, generation, needed in zip(job.view.segments, job.generations, chosen, strict=True):
+        part = clock.share(done / total, (done + segment.count * needed) / total)
+        done += segment.count * needed
+        with part.phase(Phase.READ):
+            old = OldSegment(job.view, segment)
+        before.append(old)
+        if not needed:
+            after.append(old.graph)
+        elif len(old.live):
+            optimized, added = optimize_segment(job, old, generation, part)
+            links += added + optimized.links_repaired
+            new.append(optimized)
+            after.append(optimized.graph)
+    sample, computations = _measure(job, before, after, clock)
+    return BuildResult(
+        segments=tuple(segment.built for segment in new),
+        replaces=tuple(segment.generation for segment, needed in zip(job.view.segments, chosen, strict=True) if needed),
+        unreachable_before=sum(old.unreachable for old in before),
+        links_repaired=links,
+        seconds=clock.seconds,
+        sample=sample,
+        computations=computations,
     )
-    return graph, segment
+
+
+def _measure(
+    job: BuildJob, before: Sequence[OldSegment], after: Sequence[HnswFile], clock: PhaseClock
+) -> tuple[RecallSample | None, Computations | None]:
+    """The sample that was asked for, and what its queries cost in the graphs ``before`` and ``after``."""
+    if job.sample is None:
+        return None, None
+    with clock.phase(Phase.SAMPLE):
+        sample = make_sample(after, job.view.metric, job.sample, job.threads)
+        if sample is None:
+            return None, None
+        ef_before, ef_after = job.in_force.ef_search, job.parameters.ef_search
+        old = sum(mean_computations(old.graph, old.dead, sample, ef_before, job.threads) for old in before)
+        none_dead = [np.zeros(graph.count, np.bool_) for graph in after]
+        new = sum(
+            mean_computations(graph, dead, sample, ef_after, job.threads)
+            for graph, dead in zip(after, none_dead, strict=True)
+        )
+    return sample, Computations(round(old, 1), round(new, 1))

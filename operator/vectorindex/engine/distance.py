@@ -6,15 +6,12 @@ Under cosine all stored vectors have length one, so that there it is one minus t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vectorindex.engine import _kernels
 from vectorindex.engine.params import MIN_COSINE_NORM, Metric, vector_norms
-
-SCAN_BYTES = 32 * 2**20
-"""Memory that one block of a scan may take."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,38 +41,23 @@ def stored_form(vectors: NDArray[np.float32], metric: Metric) -> tuple[NDArray[n
     return np.ascontiguousarray(vectors, np.float32), vector_norms(vectors).astype(np.float32)
 
 
-def nearest(
-    vectors: NDArray[np.float32], rows: NDArray[np.int64], queries: NDArray[np.float32], k: int, metric: Metric
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The min(k, r) nearest of ``vectors[rows]`` (r rows of (n, dim)) to each query (q, dim), by a scan in blocks of
-    bounded memory: rows (q, w) and distances (q, w), nearest first, equal ones by row.
+def scans(live: int, width: int) -> bool:
+    """Whether a search of this width reads all of a segment's live items instead of its graph: where few are live, that
+    is as quick, and hnswlib fails when it finds less than it is asked for."""
+    return live < 2 * width
 
-    L2 is computed in float64, because |q|² - 2qv + |v|² cancels; an inner product does not."""
-    wide: np.dtype[np.floating[Any]] = np.dtype(np.float64 if metric is Metric.L2 else np.float32)
-    asked: NDArray[np.floating[Any]] = queries.astype(wide)
-    asked_squares = np.einsum("ij,ij->i", asked, asked)[:, None]
-    width = min(k, len(rows))
-    best_rows = np.empty((len(queries), 0), np.int64)
-    best: NDArray[np.floating[Any]] = np.empty((len(queries), 0), wide)
-    step = max(width, SCAN_BYTES // (wide.itemsize * max(vectors.shape[1], len(queries), 1)), 1)
-    for start in range(0, len(rows), step):
-        part = rows[start : start + step]
-        block: NDArray[np.floating[Any]] = vectors[part].astype(wide)
-        distances = asked @ block.T
-        if metric is Metric.L2:
-            distances *= -2.0
-            distances += asked_squares
-            distances += np.einsum("ij,ij->i", block, block)
-            np.maximum(distances, 0.0, out=distances)
-        else:
-            np.subtract(1.0, distances, out=distances)
-        best = np.concatenate([best, distances], axis=1)
-        best_rows = np.concatenate([best_rows, np.broadcast_to(part, distances.shape)], axis=1)
-        if best.shape[1] > width:
-            keep = (
-                np.argpartition(best, width - 1, axis=1)[:, :width] if width else np.empty((len(queries), 0), np.intp)
-            )
-            best = np.take_along_axis(best, keep, axis=1)
-            best_rows = np.take_along_axis(best_rows, keep, axis=1)
-    order = np.lexsort((best_rows, best), axis=1)
-    return np.take_along_axis(best_rows, order, axis=1), np.take_along_axis(best, order, axis=1).astype(np.float32)
+
+def nearest(
+    vectors: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    queries: NDArray[np.float32],
+    k: int,
+    metric: Metric,
+    threads: int = 1,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The min(k, r) nearest of ``vectors[rows]`` (r ascending rows of (n, dim)) to each query (q, dim), by a scan: rows
+    (q, w) and distances (q, w), nearest first, equal ones by row.
+
+    L2 is summed from the differences themselves, in float32: |q|² - 2qv + |v|² would cancel."""
+    asked = np.ascontiguousarray(queries, np.float32)
+    return _kernels.scan(vectors, rows, asked, min(k, len(rows)), metric is not Metric.L2, threads)

@@ -20,15 +20,17 @@ class Phase(StrEnum):
     READ = "read"
     GRAPH = "graph"
     WRITE = "write"
+    REPAIR = "repair"
     VERIFY = "verify"
     SAMPLE = "sample"
 
 
 PROGRESS_AT: dict[Phase, tuple[int, int]] = {
     Phase.READ: (0, 2),
-    Phase.GRAPH: (2, 90),
-    Phase.WRITE: (90, 93),
-    Phase.VERIFY: (93, 96),
+    Phase.GRAPH: (2, 89),
+    Phase.WRITE: (89, 91),
+    Phase.REPAIR: (91, 94),
+    Phase.VERIFY: (94, 96),
     Phase.SAMPLE: (96, 99),
 }
 """Percent of the whole operation at the start and the end of each phase; the swap makes it 100."""
@@ -45,19 +47,29 @@ class SessionInput:
     first_label: int
 
 
+class JobKind(StrEnum):
+    """``FINALIZE`` makes a segment of a session, ``REBUILD`` one of all segments, by new graphs. ``OPTIMIZE`` drops the
+    dead of each segment by itself and mends its graph."""
+
+    FINALIZE = "finalize"
+    REBUILD = "rebuild"
+    OPTIMIZE = "optimize"
+
+
 @dataclass(frozen=True)
 class BuildJob:
-    """One build on top of ``view``, the segments at the seal with what was dead then. ``seal_lsn`` is the last write
-    that it holds; ``in_force`` are the parameters then, ``parameters`` those of the new graph; ``threads`` ≥ 1 insert
-    in parallel."""
+    """One build on top of ``view``, the segments at the seal with what was dead then. ``generations``: one for the new
+    segment, or when optimizing one for each of the view. ``seal_lsn`` is the last write that it holds; ``in_force`` are
+    the parameters then, ``parameters`` those of the new graph; ``threads`` ≥ 1 work in parallel."""
 
+    kind: JobKind
     view: ViewSpec
-    generation: int
+    generations: tuple[int, ...]
     seal_lsn: int
     in_force: Parameters
     parameters: Parameters
     threads: int
-    session: SessionInput | None  # None: a rebuild of the view
+    session: SessionInput | None = None  # of a finalize alone
     sample: SampleRequest | None = None
 
     @property
@@ -69,6 +81,7 @@ class BuildJob:
 class BuiltSegment:
     """A new segment on disk, checked and fsynced."""
 
+    generation: int
     min_label: int
     max_label: int
     structure: StructureReport
@@ -79,16 +92,39 @@ class BuiltSegment:
     def count(self) -> int:
         return self.structure.count
 
+    @property
+    def size(self) -> int:
+        """Bytes of both files."""
+        return self.hnsw.size + self.ids.size
+
+
+@dataclass(frozen=True)
+class Computations:
+    """Distances computed per query of the sample, over all segments, each with the ef_search in force."""
+
+    before: float
+    after: float
+
 
 @dataclass(frozen=True)
 class BuildResult:
-    """``segment`` is None when nothing was live. ``unreachable_before``: live items of the old graphs that no search
-    could find; ``seconds`` by phase."""
+    """``segments`` are new, by ascending labels; ``replaces``: generations of the view that they take the place of (a
+    session's swap finds out by itself). ``unreachable_before``: live items of the old graphs that no search could find;
+    ``links_repaired``: links that were put across the gaps of dead items, or to make items reachable; ``seconds`` by
+    phase. ``sample`` and ``computations`` are None when nothing was to be measured or nothing has changed."""
 
-    segment: BuiltSegment | None
+    segments: tuple[BuiltSegment, ...]
+    replaces: tuple[int, ...]
     unreachable_before: int
+    links_repaired: int
     seconds: dict[str, float] = field(default_factory=dict)
     sample: RecallSample | None = None
+    computations: Computations | None = None
+
+    @property
+    def unreachable(self) -> int:
+        """Items of the new graphs that no search can find."""
+        return sum(segment.structure.unreachable for segment in self.segments)
 
 
 def overall_progress(phase: Phase, fraction: float) -> int:

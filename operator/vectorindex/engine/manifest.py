@@ -56,11 +56,13 @@ def write_sequence(connection: sqlite3.Connection, lsn: int) -> None:
     connection.execute("UPDATE state SET sequence = ?", (lsn,))
 
 
-def reserve(connection: sqlite3.Connection, labels: int) -> tuple[int, int]:
-    """Takes the next generation and ``labels`` labels, for ever: the generation and the first of the labels."""
+def reserve(connection: sqlite3.Connection, generations: int, labels: int) -> tuple[tuple[int, ...], int]:
+    """Takes the next generations and labels, for ever: the generations and the first of the labels."""
     generation, label = connection.execute("SELECT next_generation, next_label FROM state").fetchone()
-    connection.execute("UPDATE state SET next_generation = next_generation + 1, next_label = next_label + ?", (labels,))
-    return generation, label
+    connection.execute(
+        "UPDATE state SET next_generation = next_generation + ?, next_label = next_label + ?", (generations, labels)
+    )
+    return tuple(range(generation, generation + generations)), label
 
 
 def next_generation(connection: sqlite3.Connection) -> int:

@@ -28,7 +28,7 @@ from vectorindex.engine.database import Database, create_database
 from vectorindex.engine.errors import CorruptFile, InvalidInput
 from vectorindex.engine.files import stamp
 from vectorindex.engine.folders import whole_folder
-from vectorindex.engine.hnsw_file import DELETED_BIT, HEADER, HnswFile, chunks, element_layout
+from vectorindex.engine.hnsw_file import COUNT_MASK, DELETED_BIT, HEADER, HnswFile, chunks, element_layout
 from vectorindex.engine.ids_file import IdsFile, write_ids
 from vectorindex.engine.params import (
     MAX_NORM,
@@ -89,7 +89,7 @@ def import_hnsw(
         shutil.copyfile(hnsw, path)
         try:
             report("verifying its graph")
-            given = HnswFile.open(path, dimensions)
+            given = HnswFile.open(path, dimensions, metric)
             spec = IndexSpec(name, dimensions, metric, Parameters(given.m, given.ef_construction))
             order = np.argsort(given.labels)
             external_ids, unused = _ids_in_order(given, order, ids)
@@ -98,7 +98,7 @@ def import_hnsw(
             ranks = np.empty(given.count, np.uint64)
             ranks[order] = np.arange(given.count)
             _rewrite(given, path, ranks, np.zeros(given.count, np.bool_))
-            structure = check_structure(HnswFile.open(path, dimensions))
+            structure = check_structure(HnswFile.open(path, dimensions, metric))
         except CorruptFile as error:
             raise CorruptFile(hnsw, error.why) from error
         report("writing the index")
@@ -126,7 +126,10 @@ def export_hnsw(store: Store, folder: Path, report: Report) -> Exported:
             path = draft / f"{name}.hnsw"
             report(f"writing {path.name}")
             shutil.copyfile(segment.hnsw_path(view.folder), path)
-            graph, known = HnswFile.open(path, view.dimensions), IdsFile.open(segment.ids_path(view.folder))
+            graph, known = (
+                HnswFile.open(path, view.dimensions, view.metric),
+                IdsFile.open(segment.ids_path(view.folder)),
+            )
             dead = np.isin(known.labels, view.dead)
             ranks = np.searchsorted(known.labels, graph.labels)
             _rewrite(graph, path, ranks.astype(np.uint64), dead[ranks])
@@ -190,8 +193,8 @@ def _name(
         ids=stamp(ids_path(folder, _GENERATION)),
     )
     with closing(Database(folder / DATABASE_NAME)) as database, database.transaction() as connection:
-        reserved = manifest.reserve(connection, structure.count)
-        assert reserved == (_GENERATION, 0)
+        reserved = manifest.reserve(connection, 1, structure.count)
+        assert reserved == ((_GENERATION,), 0)
         items.fill(connection, live, dead.tolist(), _LSN)
         manifest.add_segment(connection, segment)
         manifest.write_sequence(connection, _LSN)
@@ -262,5 +265,5 @@ def _rewrite(graph: HnswFile, path: Path, labels: NDArray[np.uint64], deleted: N
     layout = element_layout(graph.m, graph.vectors.shape[1])
     elements = np.memmap(path, layout, "r+", HEADER.size, (graph.count,))
     elements["label"] = labels
-    elements["head"] = graph.counts0 | (deleted * np.uint32(DELETED_BIT))
+    elements["head"] = (elements["head"] & COUNT_MASK) | (deleted * np.uint32(DELETED_BIT))
     elements.flush()

@@ -6,12 +6,14 @@ measured on the items themselves, a loss of eight points would show as one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vectorindex.engine.distance import Neighbours, nearest, normalised
+from vectorindex.engine import _kernels
+from vectorindex.engine.distance import Neighbours, nearest, normalised, scans
 from vectorindex.engine.hnsw_file import HnswFile
 from vectorindex.engine.params import Metric
 
@@ -48,24 +50,66 @@ class RecallSample:
         return self.k + 1
 
 
-def make_sample(graph: HnswFile, metric: Metric, request: SampleRequest) -> RecallSample | None:
-    """A sample of the items of a new graph, with the truth by scan; None when there are not two items."""
-    if graph.count < 2:
+def make_sample(
+    graphs: Sequence[HnswFile], metric: Metric, request: SampleRequest, threads: int = 1
+) -> RecallSample | None:
+    """A sample of the items of new graphs, with the truth by scan; None when there are not two items."""
+    count = sum(graph.count for graph in graphs)
+    if count < 2:
         return None
     random = np.random.default_rng(request.seed)
-    rows = np.arange(graph.count)
-    chosen = np.sort(random.choice(graph.count, min(request.n, graph.count), replace=False))
-    items = np.ascontiguousarray(graph.vectors[chosen])
+    chosen = np.sort(random.choice(count, min(request.n, count), replace=False))
+    labels = np.concatenate([graph.labels for graph in graphs])
+    items = _items(graphs, chosen)
     # The tenth neighbour by Euclidean distance under every metric: noise is a distance in space.
-    _, squares = nearest(graph.vectors, rows, items, NOISE_NEIGHBOUR + 1, Metric.L2)
+    _, squares = _nearest(graphs, items, NOISE_NEIGHBOUR + 1, Metric.L2, threads)
     directions = random.standard_normal(items.shape)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     queries = (items + directions * np.sqrt(squares[:, -1:])).astype(np.float32)
     if metric is Metric.COSINE:
         queries = normalised(queries)[0]
-    found, distances = nearest(graph.vectors, rows, queries, 2 * request.k + 1, metric)
+    found, distances = _nearest(graphs, queries, 2 * request.k + 1, metric, threads)
     truth, truth_distances = _without(found, distances, chosen)
-    return RecallSample(queries, graph.labels[chosen], graph.labels[truth], truth_distances, request.k, metric)
+    return RecallSample(queries, labels[chosen], labels[truth], truth_distances, request.k, metric)
+
+
+def _items(graphs: Sequence[HnswFile], places: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Vectors by their place among those of all graphs, one after the other."""
+    parts = []
+    for graph in graphs:
+        parts.append(graph.vectors[places[(places >= 0) & (places < graph.count)]])
+        places = places - graph.count
+    return np.concatenate(parts)
+
+
+def _nearest(
+    graphs: Sequence[HnswFile], queries: NDArray[np.float32], k: int, metric: Metric, threads: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Places among the items of all graphs, and distances, nearest first."""
+    found, distances = [], []
+    first = 0
+    for graph in graphs:
+        rows, near = nearest(graph.vectors, np.arange(graph.count), queries, k, metric, threads)
+        found.append(rows + first)
+        distances.append(near)
+        first += graph.count
+    all_found, all_distances = np.concatenate(found, axis=1), np.concatenate(distances, axis=1)
+    order = np.argsort(all_distances, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(all_found, order, axis=1), np.take_along_axis(all_distances, order, axis=1)
+
+
+def mean_computations(
+    graph: HnswFile, dead: NDArray[np.bool_], sample: RecallSample, ef_search: int, threads: int
+) -> float:
+    """Distances that one query of the sample computes in this graph, where the elements ``dead`` (n,) are: the mean of
+    hnswlib's search, counted, or where a searcher reads all live items, their number."""
+    width = max(sample.search_k, ef_search)
+    live = graph.count - int(dead.sum())
+    if scans(live, width):
+        return float(live)
+    queries = np.ascontiguousarray(sample.queries)
+    _, _, computations = _kernels.search(graph.graph, queries, dead.view(np.uint8), width, width, threads)
+    return float(computations.mean())
 
 
 def _without(

@@ -15,16 +15,16 @@ from vectorindex.engine.files import verify_stamp
 from vectorindex.engine.hnsw_file import HnswFile
 from vectorindex.engine.ids_file import IdsFile
 from vectorindex.engine.params import Metric
-from vectorindex.engine.segments import ViewSpec
+from vectorindex.engine.segments import Segment, ViewSpec
 from vectorindex.engine.session import SessionRows
 from vectorindex.engine.structure import reachable
 
 
 class Source(Protocol):
-    """``labels`` (n,) uint64 ascending; ``unreachable``: live items that no search of the old graphs can find."""
+    """``labels`` (n,) uint64 ascending; ``segments`` that it reads."""
 
     labels: NDArray[np.uint64]
-    unreachable: int
+    segments: tuple[OldSegment, ...]
 
     def external_ids(self) -> Sequence[bytes]:
         """The ID (UTF-8) of each label."""
@@ -36,7 +36,7 @@ class Source(Protocol):
 class SessionSource:
     """The last row of each ID; the row r of the session has the label ``first_label + r``."""
 
-    unreachable = 0
+    segments: tuple[OldSegment, ...] = ()
 
     def __init__(self, rows: SessionRows, first_label: int, metric: Metric) -> None:
         ids = rows.external_ids()
@@ -54,29 +54,39 @@ class SessionSource:
         return stored_form(self._vectors[self._rows[part]], self._metric)
 
 
+class OldSegment:
+    """The files of a segment, verified, and what is live in it. Raises CorruptFile where a file is not what the
+    manifest says.
+
+    ``live`` (n,): rows of ``ids`` that are live, ascending; ``elements`` (n,): theirs in ``graph``; ``dead``: bool by
+    element; ``unreachable``: live items that no search can find."""
+
+    def __init__(self, view: ViewSpec, segment: Segment) -> None:
+        verify_stamp(segment.hnsw_path(view.folder), segment.hnsw)
+        verify_stamp(segment.ids_path(view.folder), segment.ids)
+        self.segment = segment
+        self.graph = HnswFile.open(segment.hnsw_path(view.folder), view.dimensions, view.metric)
+        self.ids = IdsFile.open(segment.ids_path(view.folder))
+        order = np.argsort(self.graph.labels)
+        if not np.array_equal(self.graph.labels[order], self.ids.labels):
+            raise CorruptFile(self.ids.path, f"its labels are not those of {self.graph.path.name}")
+        self.live = np.flatnonzero(~np.isin(self.ids.labels, view.dead))
+        self.elements = order[self.live]
+        self.dead = np.ones(self.graph.count, np.bool_)
+        self.dead[self.elements] = False
+        self.unreachable = int((~reachable(self.graph)[self.elements]).sum())
+
+
 class SegmentSource:
     """The items of a view's segments less its dead. Raises CorruptFile where a file is not what the manifest says."""
 
     def __init__(self, view: ViewSpec) -> None:
-        self._graphs: list[HnswFile] = []
-        self._ids: list[IdsFile] = []
-        parts: list[tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]] = []
-        self.unreachable = 0
-        for number, segment in enumerate(view.segments):
-            verify_stamp(segment.hnsw_path(view.folder), segment.hnsw)
-            verify_stamp(segment.ids_path(view.folder), segment.ids)
-            graph = HnswFile.open(segment.hnsw_path(view.folder), view.dimensions)
-            ids = IdsFile.open(segment.ids_path(view.folder))
-            order = np.argsort(graph.labels)
-            if not np.array_equal(graph.labels[order], ids.labels):
-                raise CorruptFile(ids.path, f"its labels are not those of {graph.path.name}")
-            live = np.flatnonzero(~np.isin(ids.labels, view.dead))
-            elements = order[live]
-            self.unreachable += int((~reachable(graph)[elements]).sum())
-            self._graphs.append(graph)
-            self._ids.append(ids)
-            parts.append((ids.labels[live], np.full(len(live), number), np.stack([live, elements])))
+        self.segments = tuple(OldSegment(view, segment) for segment in view.segments)
         empty = (np.empty(0, np.uint64), np.empty(0, np.int64), np.empty((2, 0), np.int64))
+        parts = [
+            (old.ids.labels[old.live], np.full(len(old.live), number), np.stack([old.live, old.elements]))
+            for number, old in enumerate(self.segments)
+        ]
         labels, owners, places = zip(empty, *parts, strict=True)
         # Segments come by ascending labels and their ranges do not overlap, so that these are in order.
         self.labels = np.concatenate(labels)
@@ -85,7 +95,7 @@ class SegmentSource:
         self._dimensions = view.dimensions
 
     def external_ids(self) -> Sequence[bytes]:
-        return [self._ids[owner].raw_id(row) for owner, row in zip(self._owners, self._rows, strict=True)]
+        return [self.segments[owner].ids.raw_id(row) for owner, row in zip(self._owners, self._rows, strict=True)]
 
     def vectors(self, part: slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         owners, rows, elements = self._owners[part], self._rows[part], self._elements[part]
@@ -93,6 +103,6 @@ class SegmentSource:
         norms = np.empty(len(owners), np.float32)
         for owner in np.unique(owners):
             mine = owners == owner
-            vectors[mine] = self._graphs[owner].vectors[elements[mine]]
-            norms[mine] = self._ids[owner].norms[rows[mine]]
+            vectors[mine] = self.segments[owner].graph.vectors[elements[mine]]
+            norms[mine] = self.segments[owner].ids.norms[rows[mine]]
         return vectors, norms

@@ -34,7 +34,7 @@ from vectorindex.engine.database import Database
 from vectorindex.engine.errors import CorruptFile, IdConflict, IndexLocked, InvalidInput
 from vectorindex.engine.files import verify_stamp
 from vectorindex.engine.ids_file import IdsFile
-from vectorindex.engine.jobs import BuildJob, BuildResult, SessionInput
+from vectorindex.engine.jobs import BuildJob, BuildResult, JobKind, SessionInput
 from vectorindex.engine.ledger import NewOperation, OperationRecord, OperationState
 from vectorindex.engine.params import IndexSpec, Parameters, validate_external_ids
 from vectorindex.engine.policy import Counts
@@ -194,14 +194,21 @@ class Store:
                 shown, total = items.conflicts(connection, rows.external_ids())
                 if total:
                     raise IdConflict(shown, total)
-            generation, first_label = manifest.reserve(connection, rows.count)
-        return self._job(generation, parameters, threads, SessionInput(rows, session.mode, first_label), None)
+            generations, first_label = manifest.reserve(connection, 1, rows.count)
+        work = SessionInput(rows, session.mode, first_label)
+        return self._job(JobKind.FINALIZE, generations, parameters, threads, session=work)
 
     def plan_rebuild(self, parameters: Parameters | None, threads: int, sample: SampleRequest | None) -> BuildJob:
         """Seals all segments as they are now; ``parameters`` (None: those in force) come in force with the swap."""
         with self._database.transaction() as connection:
-            generation, _ = manifest.reserve(connection, 0)
-        return self._job(generation, parameters, threads, None, sample)
+            generations, _ = manifest.reserve(connection, 1, 0)
+        return self._job(JobKind.REBUILD, generations, parameters, threads, sample=sample)
+
+    def plan_optimize(self, threads: int, sample: SampleRequest | None) -> BuildJob:
+        """Seals all segments as they are now, each to be rid of its dead by itself; nothing else changes."""
+        with self._database.transaction() as connection:
+            generations, _ = manifest.reserve(connection, len(self._segments), 0)
+        return self._job(JobKind.OPTIMIZE, generations, None, threads, sample=sample)
 
     def candidate(self, job: BuildJob, built: BuildResult) -> ViewSpec:
         """The view as the swap will make it, with everything that is dead by now. A searcher that loads it must be
@@ -217,7 +224,7 @@ class Store:
     def commit(
         self, job: BuildJob, built: BuildResult, operation_id: str | None = None, result: dict[str, Any] | None = None
     ) -> None:
-        """The swap, in one transaction: the new segment is named, the old ones are not, parameters come in force, and
+        """The swap, in one transaction: the new segments are named, the old ones are not, parameters come in force, and
         the operation has succeeded. Deletes since the seal stay deleted. Old files are unlinked after it.
 
         Raises OperationFinished when the operation is not Running (it was cancelled); nothing has changed then."""
@@ -236,8 +243,8 @@ class Store:
             for segment in swap.dropped:
                 manifest.drop_segment(connection, segment)
                 items.forget_dead(connection, segment.min_label, segment.max_label, swap.forget_lsn)
-            if swap.added is not None:
-                manifest.add_segment(connection, swap.added)
+            for segment in swap.added:
+                manifest.add_segment(connection, segment)
             if swap.new_main:
                 manifest.write_parameters(connection, parameters_after(job, self._state.parameters))
             manifest.write_sequence(connection, swap.lsn)
@@ -248,8 +255,9 @@ class Store:
 
     def discard(self, job: BuildJob) -> None:
         """Removes the files of a build that failed or was cancelled."""
-        assert job.generation not in {segment.generation for segment in self._segments}
-        _unlink(hnsw_path(self.folder, job.generation), ids_path(self.folder, job.generation))
+        assert not set(job.generations) & {segment.generation for segment in self._segments}
+        for generation in job.generations:
+            _unlink(hnsw_path(self.folder, generation), ids_path(self.folder, generation))
 
     # --- operations
 
@@ -333,15 +341,17 @@ class Store:
 
     def _job(
         self,
-        generation: int,
+        kind: JobKind,
+        generations: tuple[int, ...],
         parameters: Parameters | None,
         threads: int,
-        session: SessionInput | None,
-        sample: SampleRequest | None,
+        session: SessionInput | None = None,
+        sample: SampleRequest | None = None,
     ) -> BuildJob:
         return BuildJob(
+            kind=kind,
             view=self.view_spec(),
-            generation=generation,
+            generations=generations,
             seal_lsn=self._state.sequence,
             in_force=self._state.parameters,
             parameters=self._state.parameters if parameters is None else parameters,
@@ -351,10 +361,11 @@ class Store:
         )
 
     def _open_ids(self, job: BuildJob, built: BuildResult) -> IdsFile | None:
-        """The new items; None for a rebuild, whose items are there already, or if there is none."""
-        if job.session is None or built.segment is None:
+        """The new items; None for a rebuild or an optimize, whose items are there already, or if there is none."""
+        if job.session is None or not built.segments:
             return None
-        return IdsFile.open(ids_path(self.folder, job.generation))
+        (segment,) = built.segments
+        return IdsFile.open(ids_path(self.folder, segment.generation))
 
     def _swap(self, job: BuildJob, built: BuildResult, replaced: NDArray[np.uint64]) -> Swap:
         return plan_swap(job, built, self._segments, self._live, replaced, self._state.sequence)

@@ -1,7 +1,8 @@
 """What a swap does to the segments: a pure decision, the same for the candidate view and for the commit.
 
-A rebuild replaces the segments that it read, a session in mode build all of them. Any other session adds its segment,
-as the main one where there is none, and those go that hold nothing live with it.
+A rebuild and an optimize replace the segments that their builder says, a session in mode build all of them. Any other
+session adds its segment, as the main one where there is none, and those go that hold nothing live with it. What an
+optimize puts in place of a segment has its role, parameters and writes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vectorindex.engine.jobs import BuildJob, BuildResult
+from vectorindex.engine.jobs import BuildJob, BuildResult, BuiltSegment, JobKind
 from vectorindex.engine.params import Parameters
 from vectorindex.engine.segments import Role, Segment
 from vectorindex.engine.session import SessionMode
@@ -20,24 +21,24 @@ from vectorindex.engine.session import SessionMode
 
 @dataclass(frozen=True)
 class Swap:
-    """The segments that stay, those that go, and the one that comes, if any. ``lsn`` is that of the index after the
-    swap; tombstones of what goes are forgotten up to ``forget_lsn``, the last write that the new segment has seen."""
+    """The segments that stay, those that go, and those that come. ``lsn`` is that of the index after the
+    swap; tombstones of what goes are forgotten up to ``forget_lsn``, the last write that the new segments have seen."""
 
     kept: tuple[Segment, ...]
     dropped: tuple[Segment, ...]
-    added: Segment | None
+    added: tuple[Segment, ...]
     lsn: int
     forget_lsn: int
 
     @property
     def segments(self) -> tuple[Segment, ...]:
         """All of them after the swap, by ascending labels."""
-        return self.kept if self.added is None else (*self.kept, self.added)
+        return tuple(sorted((*self.kept, *self.added), key=lambda segment: segment.min_label))
 
     @property
     def new_main(self) -> bool:
         """Whether the parameters of the build come in force: with a main segment, or where no segment is left."""
-        return not self.kept if self.added is None else self.added.role is Role.MAIN
+        return any(segment.role is Role.MAIN for segment in self.added) or not self.segments
 
 
 def plan_swap(
@@ -51,7 +52,7 @@ def plan_swap(
     """``segments`` as they are, ``live``: items by generation, ``replaced``: labels that the new items replace,
     ``sequence``: LSN of the last write."""
     if job.session is None:
-        gone = {segment.generation for segment in job.view.segments}
+        gone = set(built.replaces)
         lsn, forget_lsn = sequence, job.seal_lsn
     else:
         lsn = forget_lsn = sequence + 1
@@ -63,8 +64,12 @@ def plan_swap(
         }
     kept = tuple(segment for segment in segments if segment.generation not in gone)
     dropped = tuple(segment for segment in segments if segment.generation in gone)
-    role = Role.DELTA if any(segment.role is Role.MAIN for segment in kept) else Role.MAIN
-    return Swap(kept, dropped, _new_segment(job, built, role, lsn), lsn, forget_lsn)
+    if job.kind is JobKind.OPTIMIZE:
+        added = tuple(_optimized(job, new) for new in built.segments)
+    else:
+        role = Role.DELTA if any(segment.role is Role.MAIN for segment in kept) else Role.MAIN
+        added = tuple(_new_segment(job, new, role, lsn) for new in built.segments)
+    return Swap(kept, dropped, added, lsn, forget_lsn)
 
 
 def parameters_after(job: BuildJob, current: Parameters) -> Parameters:
@@ -74,22 +79,33 @@ def parameters_after(job: BuildJob, current: Parameters) -> Parameters:
     return job.parameters
 
 
-def _new_segment(job: BuildJob, built: BuildResult, role: Role, lsn: int) -> Segment | None:
-    if built.segment is None:
-        return None
-    rebuilt = job.session is None
+def _new_segment(job: BuildJob, new: BuiltSegment, role: Role, lsn: int) -> Segment:
+    rebuilt = job.kind is JobKind.REBUILD
     return Segment(
-        generation=job.generation,
+        generation=new.generation,
         role=role,
-        count=built.segment.count,
-        min_label=built.segment.min_label,
-        max_label=built.segment.max_label,
+        count=new.count,
+        min_label=new.min_label,
+        max_label=new.max_label,
         first_lsn=min(segment.first_lsn for segment in job.view.segments) if rebuilt else lsn,
         last_lsn=job.seal_lsn if rebuilt else lsn,
         parameters=job.parameters,
-        unreachable=built.segment.structure.unreachable,
-        hnsw=built.segment.hnsw,
-        ids=built.segment.ids,
+        unreachable=new.structure.unreachable,
+        hnsw=new.hnsw,
+        ids=new.ids,
+    )
+
+
+def _optimized(job: BuildJob, new: BuiltSegment) -> Segment:
+    return replace(
+        job.view.segments[job.generations.index(new.generation)],
+        generation=new.generation,
+        count=new.count,
+        min_label=new.min_label,
+        max_label=new.max_label,
+        unreachable=new.structure.unreachable,
+        hnsw=new.hnsw,
+        ids=new.ids,
     )
 
 

@@ -14,7 +14,7 @@ import hnswlib
 import numpy as np
 from numpy.typing import NDArray
 
-from vectorindex.engine.distance import Neighbours, hnswlib_space, nearest, normalised
+from vectorindex.engine.distance import Neighbours, hnswlib_space, nearest, normalised, scans
 from vectorindex.engine.errors import CorruptFile, InvalidInput
 from vectorindex.engine.files import verify_stamp
 from vectorindex.engine.hnsw_file import HnswFile
@@ -81,7 +81,7 @@ class _Graph:
     def __init__(self, spec: ViewSpec, segment: Segment) -> None:
         path = segment.hnsw_path(spec.folder)
         verify_stamp(path, segment.hnsw)
-        self._file = HnswFile.open(path, spec.dimensions)
+        self._file = HnswFile.open(path, spec.dimensions, spec.metric)
         if self._file.count != segment.count:
             raise CorruptFile(path, f"holds {self._file.count:,} items, the manifest says {segment.count:,}")
         if self._file.deleted.any():
@@ -101,7 +101,7 @@ class _Graph:
 
     def search(self, queries: NDArray[np.float32], k: int, width: int, threads: int) -> Neighbours:
         with self._changed:
-            scan = self.live < 2 * width or (self._scan_from is not None and width >= self._scan_from)
+            scan = scans(self.live, width) or (self._scan_from is not None and width >= self._scan_from)
             if not scan:
                 self._running[width] += 1
         if scan:
@@ -121,7 +121,9 @@ class _Graph:
         return Neighbours(labels[:, :k], distances[:, :k])
 
     def scan(self, queries: NDArray[np.float32], k: int) -> Neighbours:
-        rows, distances = nearest(self._file.vectors, np.flatnonzero(self._alive), queries, k, self._metric)
+        with self._changed:  # numpy counts first and fills then, and must not see an item die in between
+            alive = np.flatnonzero(self._alive)
+        rows, distances = nearest(self._file.vectors, alive, queries, k, self._metric)
         return Neighbours(self._file.labels[rows], distances)
 
     def mark_deleted(self, labels: NDArray[np.uint64]) -> None:
@@ -134,7 +136,7 @@ class _Graph:
             with self._changed:
                 self._alive[rows] = False
                 self.live -= len(rows)
-                self._changed.wait_for(lambda: not self._running or self.live >= 2 * max(self._running))
+                self._changed.wait_for(lambda: not self._running or not scans(self.live, max(self._running)))
             for label in self._file.labels[rows]:
                 self._index.mark_deleted(int(label))
 

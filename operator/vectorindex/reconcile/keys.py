@@ -7,16 +7,17 @@ from enum import StrEnum
 
 
 class Work(StrEnum):
-    """The kinds of work; the first three are the kinds of the API."""
+    """The kinds of work; the first four are the kinds of the API."""
 
     INDEX = "VectorIndex"
     DELETE = "IndexDelete"
     REBUILD = "IndexRebuild"
+    OPTIMIZE = "IndexOptimize"
     SWEEP = "Sweep"
     """Cancel what runs in the pods of a VectorIndex (the key's name) for objects that are gone."""
 
 
-RUNS = (Work.DELETE, Work.REBUILD)
+RUNS = (Work.DELETE, Work.REBUILD, Work.OPTIMIZE)
 
 AFTER_GONE = 1.0
 """Seconds until an object is looked at again that was gone when its status was written: it may have been created

@@ -10,7 +10,7 @@ from vectorindex.cluster.errors import ClusterError, RejectedError
 from vectorindex.reconcile.index import IndexReconciler
 from vectorindex.reconcile.keys import AFTER_GONE, Key, Work
 from vectorindex.reconcile.ports import Ports
-from vectorindex.reconcile.runs import DeleteReconciler, GoneError, RebuildReconciler
+from vectorindex.reconcile.runs import BuildReconciler, DeleteReconciler, GoneError
 from vectorindex.reconcile.sweep import Sweeper
 from vectorindex.reconcile.watchlist import Watchlist
 
@@ -23,7 +23,7 @@ class Reconciler:
         self._enter = enter
         self._indexes = IndexReconciler(ports, watchlist, default_image)
         self._deletes = DeleteReconciler(ports)
-        self._rebuilds = RebuildReconciler(ports)
+        self._builds = BuildReconciler(ports)
         self._sweeper = Sweeper(ports)
 
     async def reconcile(self, key: Key) -> float | None:
@@ -34,8 +34,8 @@ class Reconciler:
                     return await self._indexes.reconcile(key)
                 case Work.DELETE:
                     return await self._deletes.reconcile(key)
-                case Work.REBUILD:
-                    return await self._rebuilds.reconcile(key)
+                case Work.REBUILD | Work.OPTIMIZE:
+                    return await self._builds.reconcile(key)
                 case Work.SWEEP:
                     return await self._sweeper.reconcile(key)
         except GoneError as gone:

@@ -1,6 +1,6 @@
-"""One reconcile of a run: an IndexDelete or an IndexRebuild.
+"""One reconcile of a run: an IndexDelete, an IndexRebuild or an IndexOptimize.
 
-Both kinds take the same steps; what differs is what they gather, and their decisions, which are in ``domain``.
+All kinds take the same steps; what differs is what they gather, and their decisions, which are in ``domain``.
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
-from vectorindex.api import IndexDelete, IndexRebuild, VectorIndex
+from vectorindex.api import IndexDelete, IndexOptimize, IndexRebuild, VectorIndex
 from vectorindex.api.common import ConditionStatus, RunStatus, UnreadableError
 from vectorindex.api.reasons import ConditionType
 from vectorindex.cluster.errors import ClusterError, ConflictError, NotFoundError
 from vectorindex.dataplane import errors as dataplane
-from vectorindex.domain import delete, rebuild
+from vectorindex.domain import build, delete
 from vectorindex.domain.ids import read_ids
 from vectorindex.domain.members import Member, NoAnswer
 from vectorindex.domain.run import (
+    BuildRun,
     Call,
     Decision,
     Refused,
@@ -41,7 +42,11 @@ from vectorindex.reconcile.ports import Manifest, Ports
 
 logger = logging.getLogger(__name__)
 
-Snapshot = TypeVar("Snapshot", delete.DeleteSnapshot, rebuild.RebuildSnapshot)
+BUILDS: tuple[type[BuildRun], ...] = (IndexRebuild, IndexOptimize)
+"""The kinds that share one line for each index."""
+MODELS: dict[str, type[Run]] = {model.definition.kind: model for model in (IndexDelete, *BUILDS)}
+
+Snapshot = TypeVar("Snapshot", delete.DeleteSnapshot, build.BuildSnapshot)
 
 
 class GoneError(Exception):
@@ -55,8 +60,6 @@ class GoneError(Exception):
 class RunReconciler(ABC, Generic[Snapshot]):
     """The steps that all kinds of runs take."""
 
-    model: ClassVar[type[IndexDelete] | type[IndexRebuild]]
-
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
 
@@ -68,11 +71,12 @@ class RunReconciler(ABC, Generic[Snapshot]):
             UnreadableError: its index cannot be read.
             ClusterError: to be tried again.
         """
-        manifest = await self._ports.cluster.get(self.model.definition.kind, key.namespace, key.name)
+        model = MODELS[key.work]
+        manifest = await self._ports.cluster.get(model.definition.kind, key.namespace, key.name)
         if manifest is None:
             raise GoneError(None)
         try:
-            run = self.model.read(manifest)
+            run = model.read(manifest)
         except UnreadableError as error:
             await self._refuse(manifest, str(error))
             return None
@@ -146,8 +150,6 @@ class RunReconciler(ABC, Generic[Snapshot]):
 
 
 class DeleteReconciler(RunReconciler[delete.DeleteSnapshot]):
-    model = IndexDelete
-
     async def _gather(self, manifest: Manifest, run: Run) -> delete.DeleteSnapshot:
         assert isinstance(run, IndexDelete)
         config_map = None
@@ -165,8 +167,8 @@ class DeleteReconciler(RunReconciler[delete.DeleteSnapshot]):
         return delete.summarize(snapshot, decision, replies)
 
 
-class RebuildReconciler(RunReconciler[rebuild.RebuildSnapshot]):
-    model = IndexRebuild
+class BuildReconciler(RunReconciler[build.BuildSnapshot]):
+    """Of both kinds of builds, so that they wait for each other."""
 
     def __init__(self, ports: Ports) -> None:
         super().__init__(ports)
@@ -180,27 +182,28 @@ class RebuildReconciler(RunReconciler[rebuild.RebuildSnapshot]):
         async with lock:
             return await super()._step(manifest, run)
 
-    async def _gather(self, manifest: Manifest, run: Run) -> rebuild.RebuildSnapshot:
-        assert isinstance(run, IndexRebuild)
+    async def _gather(self, manifest: Manifest, run: Run) -> build.BuildSnapshot:
+        assert isinstance(run, BUILDS)
         frame = await self._frame(manifest, run)
-        return rebuild.RebuildSnapshot(**frame, ahead=await self._ahead(run))
+        return build.BuildSnapshot(**frame, ahead=await self._ahead(run))
 
-    async def _ahead(self, run: IndexRebuild) -> str | None:
+    async def _ahead(self, run: BuildRun) -> BuildRun | None:
         if run.status.start_time is not None:
             return None
-        line = []
-        async for manifest in self._ports.cluster.objects(self.model.definition.kind, run.metadata.namespace):
-            if index_name(manifest) == run.spec.index_ref.name:
-                with suppress(UnreadableError):  # its own reconcile ends it
-                    line.append(IndexRebuild.read(manifest))
-        first = rebuild.first_in_line(line)
-        return None if first is None or first.metadata.uid == run.metadata.uid else first.metadata.name
+        line: list[BuildRun] = []
+        for model in BUILDS:
+            async for manifest in self._ports.cluster.objects(model.definition.kind, run.metadata.namespace):
+                if index_name(manifest) == run.spec.index_ref.name:
+                    with suppress(UnreadableError):  # its own reconcile ends it
+                        line.append(model.read(manifest))
+        first = build.first_in_line(line)
+        return None if first is None or first.metadata.uid == run.metadata.uid else first
 
-    def _decide(self, snapshot: rebuild.RebuildSnapshot) -> Decision:
-        return rebuild.decide(snapshot)
+    def _decide(self, snapshot: build.BuildSnapshot) -> Decision:
+        return build.decide(snapshot)
 
-    def _summarize(self, snapshot: rebuild.RebuildSnapshot, decision: Decision, replies: Replies) -> RunSummary[Any]:
-        return rebuild.summarize(snapshot, decision, replies)
+    def _summarize(self, snapshot: build.BuildSnapshot, decision: Decision, replies: Replies) -> RunSummary[Any]:
+        return build.summarize(snapshot, decision, replies)
 
 
 async def execute(ports: Ports, index: str, calls: tuple[Call, ...]) -> Replies:

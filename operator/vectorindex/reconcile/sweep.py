@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from vectorindex.api import IndexDelete, IndexRebuild, VectorIndex
+from vectorindex.api import IndexDelete, IndexOptimize, IndexRebuild, VectorIndex
 from vectorindex.api.common import RunStatus
 from vectorindex.api.reasons import Reason
 from vectorindex.cluster.errors import ClusterError
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 KINDS = {
     OperationKind.DELETE: IndexDelete.definition.kind,
     OperationKind.REBUILD: IndexRebuild.definition.kind,
+    OperationKind.OPTIMIZE: IndexOptimize.definition.kind,
 }
 BUSY = 1.0
 """Seconds until an operation that could not be cancelled yet is looked at again."""

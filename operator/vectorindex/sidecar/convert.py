@@ -8,18 +8,19 @@ from vectorindex.engine.policy import DesiredParameters, Thresholds
 from vectorindex.wire.identity import GraphParameters
 from vectorindex.wire.operations import (
     DeleteResult,
+    GraphResult,
     ObjectReference,
     OperationKind,
     OperationState,
     OperationStatus,
     ParametersInForce,
-    RebuildResult,
 )
 from vectorindex.wire.state import Configuration
 
-_RESULTS: dict[OperationKind, type[DeleteResult] | type[RebuildResult]] = {
+_RESULTS: dict[OperationKind, type[DeleteResult] | type[GraphResult]] = {
     OperationKind.DELETE: DeleteResult,
-    OperationKind.REBUILD: RebuildResult,
+    OperationKind.REBUILD: GraphResult,
+    OperationKind.OPTIMIZE: GraphResult,
 }
 
 

@@ -39,6 +39,8 @@ from vectorindex.wire.operations import (
     OperationBody,
     OperationKind,
     OperationStatus,
+    OptimizeBody,
+    OptimizeRequest,
     RebuildBody,
     RebuildRequest,
     request_digest,
@@ -50,6 +52,14 @@ if TYPE_CHECKING:
 MAX_CRASHES = 5
 """A build starts anew with each restart of the sidecar; after so many crashes it is given up, for it may be their
 cause."""
+
+
+BuildRequest = RebuildRequest | OptimizeRequest
+
+_REQUESTS: dict[OperationKind, type[BuildRequest]] = {
+    OperationKind.REBUILD: RebuildRequest,
+    OperationKind.OPTIMIZE: OptimizeRequest,
+}
 
 
 @dataclass
@@ -104,7 +114,8 @@ class Operations:
             if record.kind == OperationKind.FINALIZE:
                 self._start(record, _session_lost)
             else:
-                self._start(record, self._rebuild_work(RebuildRequest.model_validate(record.request)))
+                request = _REQUESTS[OperationKind(record.kind)].model_validate(record.request)
+                self._start(record, self._build_work(request))
 
     async def stop(self) -> None:
         """Stop every run where it stands. The ledger has them as unfinished, and not as crashed."""
@@ -132,7 +143,7 @@ class Operations:
             if isinstance(body, DeleteBody):
                 record = await self._delete(identity, body)
             else:
-                record = await self._accept(_new_operation(identity, body), self._rebuild_work(body.request))
+                record = await self._accept(_new_operation(identity, body), self._build_work(body.request))
         except OperationConflict as error:
             raise Conflict(str(error)) from None
         return self._status(record)
@@ -172,32 +183,28 @@ class Operations:
 
     # The public API's ways in
 
-    async def rebuild(self, parameters: GraphParameters) -> str:
-        """Start a rebuild and return its ID. Raises Conflict while another build runs."""
-        request = RebuildRequest(params=parameters)
-        body = RebuildBody(object=ObjectReference(name="", uid=""), request=request)
-        identity = f"rebuild-{uuid.uuid4()}"
+    async def build(self, request: BuildRequest) -> str:
+        """Start a rebuild or an optimize and return its ID. Raises Conflict while another build runs."""
+        new = _unnamed(request)
         async with self._arrivals:
-            await self.refuse_while_busy("a rebuild")
-            await self._accept(_new_operation(identity, body), self._rebuild_work(request))
-        return identity
+            await self.refuse_while_busy(f"this {new.kind}")
+            await self._accept(new, self._build_work(request))
+        return new.id
 
     async def finalize(self, parameters: GraphParameters) -> str:
         """Start to make the open session's items searchable, and return the operation's ID. Raises Conflict,
         BadRequest."""
-        identity = f"finalize-{uuid.uuid4()}"
-        new = NewOperation(
-            identity, OperationKind.FINALIZE, hashlib.sha256(identity.encode()).hexdigest(), request=None
-        )
         async with self._arrivals:
-            await self.refuse_while_busy("finalize")
-            session = self._index.take_session()
-            try:
-                await self._accept(new, self._finalize_work(session, parameters), session)
-            except BaseException:
-                self._index.put_back_session(session)
-                raise
-        return identity
+            return await self._finalize(parameters)
+
+    async def finalize_and_optimize(self, parameters: GraphParameters) -> tuple[str, str]:
+        """As :meth:`finalize`, and an optimize right behind it; returns the IDs of both."""
+        async with self._arrivals:
+            first = await self._finalize(parameters)
+            request = OptimizeRequest()
+            second = _unnamed(request)
+            await self._accept(second, self._work_after(first, self._build_work(request)))
+        return first, second.id
 
     async def refuse_while_busy(self, what: str) -> None:
         """Raises Conflict, with its ID, if a build runs or waits."""
@@ -308,8 +315,34 @@ class Operations:
                 log.warning("operation-waits-for-space", index=self._index.name, why=error)
                 await asyncio.sleep(_SPACE_SECONDS)
 
-    def _rebuild_work(self, request: RebuildRequest) -> Work:
-        return lambda run: _swap(self._index, run).rebuild(request)
+    async def _finalize(self, parameters: GraphParameters) -> str:
+        await self.refuse_while_busy("finalize")
+        identity = f"finalize-{uuid.uuid4()}"
+        digest = hashlib.sha256(identity.encode()).hexdigest()
+        new = NewOperation(identity, OperationKind.FINALIZE, digest, request=None)
+        session = self._index.take_session()
+        try:
+            await self._accept(new, self._finalize_work(session, parameters), session)
+        except BaseException:
+            self._index.put_back_session(session)
+            raise
+        return identity
+
+    def _build_work(self, request: BuildRequest) -> Work:
+        if isinstance(request, RebuildRequest):
+            return lambda run: _swap(self._index, run).rebuild(request)
+        return lambda run: _swap(self._index, run).optimize(request)
+
+    def _work_after(self, identity: str, work: Work) -> Work:
+        """The work, which is not done unless the operation before it has succeeded."""
+
+        async def guarded(run: _Run) -> None:
+            record = await self._index.run(self._index.store.operation, identity)
+            if record is None or record.state is not OperationState.SUCCEEDED:
+                raise BuildError(FailureReason.BUILD_FAILED, f"not done, because operation {identity} did not succeed")
+            await work(run)
+
+        return guarded
 
     def _finalize_work(self, session: IngestSession, parameters: GraphParameters) -> Work:
         return lambda run: _swap(self._index, run).finalize(session, parameters)
@@ -331,6 +364,14 @@ async def _session_lost(_: _Run) -> None:
     """What is left to do for a finalize of a former process."""
     message = "the sidecar was restarted, which ended the ingest session; send its items again"
     raise BuildError(FailureReason.BUILD_FAILED, message)
+
+
+def _unnamed(request: BuildRequest) -> NewOperation:
+    """An operation of a client that gave it no name and has no object for it."""
+    nobody = ObjectReference(name="", uid="")
+    if isinstance(request, RebuildRequest):
+        return _new_operation(f"rebuild-{uuid.uuid4()}", RebuildBody(object=nobody, request=request))
+    return _new_operation(f"optimize-{uuid.uuid4()}", OptimizeBody(object=nobody, request=request))
 
 
 def _new_operation(identity: str, body: OperationBody) -> NewOperation:

@@ -1,15 +1,24 @@
 """The bodies and queries of the maintenance and data API, as its existing clients send them.
 
-They are lenient where those clients are: numbers may come as strings, ``params`` as ``build_params`` or null, booleans
-of a query as ``True``, and a field that nobody knows is ignored.
+They are lenient where those clients are: numbers may come as strings, ``params`` as ``build_params`` or null, an
+``/optimize`` as a bare name, booleans of a query as ``True``, and a field that nobody knows is ignored.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from aiohttp import web
-from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from vectorindex.engine.errors import InvalidInput
 from vectorindex.engine.params import MAX_DIMENSIONS, validate_index_name
@@ -51,6 +60,13 @@ class CreateBody(IndexBody):
 
 class RebuildBody(IndexBody):
     params: Parameters
+
+
+class OptimizeBody(IndexBody):
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"index_name": value} if isinstance(value, str) else value
 
 
 class FinalizeBody(IndexBody):

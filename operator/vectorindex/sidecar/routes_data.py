@@ -12,7 +12,13 @@ from vectorindex.sidecar.catalog import Catalog
 from vectorindex.sidecar.errors import BadRequest, RequestError, TooLarge, Unavailable
 from vectorindex.sidecar.index import ID_BYTES, Index
 from vectorindex.sidecar.limits import MAX_ANSWER_LABELS, MAX_BATCH_ROWS, MAX_EF, MAX_K
-from vectorindex.wire.operations import FailureReason, OperationState, OperationStatus
+from vectorindex.wire.operations import (
+    FailureReason,
+    OperationState,
+    OperationStatus,
+    OptimizeRequest,
+    RebuildRequest,
+)
 
 
 def routes(catalog: Catalog) -> list[web.RouteDef]:
@@ -32,6 +38,7 @@ def routes(catalog: Catalog) -> list[web.RouteDef]:
         web.post("/finalize", api.finalize),
         web.post("/delete", api.delete),
         web.post("/rebuild", api.rebuild),
+        web.post("/optimize", api.optimize),
         web.post("/search.bin", api.search),
         web.post("/search/batch.bin", api.search_batch),
     ]
@@ -118,24 +125,36 @@ class _DataApi:
         body = await requests.read(request, requests.FinalizeBody)
         index = self._catalog.get(body.index_name)
         if body.optimize:
-            raise BadRequest("optimize=true is not supported; finalize without it, then POST /rebuild")
-        operation_id = await index.operations.finalize(body.params)
-        return await self._answer_operation(request, index, operation_id, "the session's items are searchable")
+            first, second = await index.operations.finalize_and_optimize(body.params)
+            operations = {"operation_id": first, "optimize_operation_id": second}
+        else:
+            operations = {"operation_id": await index.operations.finalize(body.params)}
+        return await self._answer_operations(request, index, operations, "the session's items are searchable")
 
     async def rebuild(self, request: web.Request) -> web.Response:
         body = await requests.read(request, requests.RebuildBody)
         index = self._catalog.get(body.index_name)
-        operation_id = await index.operations.rebuild(body.params)
-        return await self._answer_operation(request, index, operation_id, "rebuilt")
+        operation_id = await index.operations.build(RebuildRequest(params=body.params))
+        return await self._answer_operations(request, index, {"operation_id": operation_id}, "rebuilt")
 
-    async def _answer_operation(self, request: web.Request, index: Index, identity: str, done: str) -> web.Response:
+    async def optimize(self, request: web.Request) -> web.Response:
+        body = await requests.read(request, requests.OptimizeBody)
+        index = self._catalog.get(body.index_name)
+        operation_id = await index.operations.build(OptimizeRequest())
+        return await self._answer_operations(request, index, {"operation_id": operation_id}, "optimized")
+
+    async def _answer_operations(
+        self, request: web.Request, index: Index, operations: dict[str, str], done: str
+    ) -> web.Response:
+        """``operations``: their IDs, by the names of the answer's fields, in the order in which they run."""
         if not requests.boolean(request, "wait", True):
-            answer = {"success": True, "message": "started", "index_name": index.name, "operation_id": identity}
+            answer = {"success": True, "message": "started", "index_name": index.name, **operations}
             return web.json_response(answer, status=202)
-        status = await index.operations.wait(identity)
-        if status.state is not OperationState.SUCCEEDED:
-            raise _operation_error(status)
-        return _done(index.name, done, operation_id=identity)
+        for identity in operations.values():
+            status = await index.operations.wait(identity)
+            if status.state is not OperationState.SUCCEEDED:
+                raise _operation_error(status)
+        return _done(index.name, done, **operations)
 
     async def delete(self, request: web.Request) -> web.Response:
         body = await requests.read(request, requests.DeleteBody)

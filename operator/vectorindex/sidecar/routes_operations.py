@@ -20,7 +20,7 @@ _ID = re.compile(r"[A-Za-z0-9_.-]{1,253}", re.ASCII)
 
 
 class _Body(RootModel[Annotated[OperationBody, Field(discriminator="kind")]]):
-    """The body of a PUT: its ``kind`` says which of the two it is."""
+    """The body of a PUT: its ``kind`` says which kind it is."""
 
 
 def routes(catalog: Catalog) -> list[web.RouteDef]:

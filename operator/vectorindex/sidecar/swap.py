@@ -28,7 +28,16 @@ from vectorindex.sidecar.errors import TooManyRequests
 from vectorindex.sidecar.limits import builder_threads
 from vectorindex.sidecar.serving import Answer, Serving
 from vectorindex.wire.identity import GraphParameters
-from vectorindex.wire.operations import BeforeAfter, FailureReason, RebuildRequest, RebuildResult, Recall, Verification
+from vectorindex.wire.operations import (
+    BeforeAfter,
+    Computations,
+    FailureReason,
+    GraphResult,
+    OptimizeRequest,
+    RebuildRequest,
+    Recall,
+    Verification,
+)
 from vectorindex.wire.state import Configuration
 
 if TYPE_CHECKING:
@@ -40,6 +49,9 @@ _BUSY_SECONDS = 0.05  # pause of the measurement while real searches fill the qu
 
 Outcome = Callable[[], dict[str, Any] | None]
 """The operation's result, made in the writer thread within the swap's transaction."""
+
+Plan = Callable[[IndexStatus, SampleRequest], BuildJob]
+"""Makes the job in the writer thread, from the state of the index there and the queries to measure with."""
 
 Judge = Callable[[BuildResult, Serving], Awaitable[Outcome]]
 """Looks at a new graph before it serves; raises BuildError to refuse it."""
@@ -78,24 +90,38 @@ class Swap:
         await self._swap(job, judge)
 
     async def rebuild(self, request: RebuildRequest) -> None:
-        """Replace every graph by a new one of the live items, unless its recall is not good enough."""
-        sample = SampleRequest(request.verify.samples, request.verify.k)
+        """Replace every graph by one new one of the live items, unless its recall is not good enough."""
 
-        def plan() -> tuple[IndexStatus, BuildJob]:
-            before = self._store.status()
+        def plan(before: IndexStatus, sample: SampleRequest) -> BuildJob:
             parameters = convert.changed(before.parameters, request.params)
-            return before, self._store.plan_rebuild(parameters, _threads(before.configuration), sample)
+            return self._store.plan_rebuild(parameters, _threads(before.configuration), sample)
 
-        before, job = await self._index.run(plan)
-        parameters = job.parameters
+        await self._replace(plan, request.verify)
+
+    async def optimize(self, request: OptimizeRequest) -> None:
+        """Take the deleted items out of each graph, and mend it, unless its recall is not good enough then."""
+
+        def plan(before: IndexStatus, sample: SampleRequest) -> BuildJob:
+            return self._store.plan_optimize(_threads(before.configuration), sample)
+
+        await self._replace(plan, request.verify)
+
+    async def _replace(self, plan: Plan, verify: Verification) -> None:
+        """Serve new graphs of the items that are there, unless ``verify`` refuses them."""
+
+        def planned() -> tuple[IndexStatus, BuildJob]:
+            before = self._store.status()
+            return before, plan(before, SampleRequest(verify.samples, verify.k))
+
+        before, job = await self._index.run(planned)
 
         async def judge(built: BuildResult, candidate: Serving) -> Outcome:
             started = time.monotonic()
-            ef_before, ef_after = before.parameters.ef_search, parameters.ef_search
+            ef_before, ef_after = before.parameters.ef_search, job.parameters.ef_search
             measured = await self._measure(built.sample, candidate, ef_before, ef_after)
-            _refuse_regression(measured, request.verify)
+            _refuse_regression(measured, verify)
             seconds = {**built.seconds, "recall": round(time.monotonic() - started, 3)}
-            return lambda: _result(before, self._store.status(), built, parameters, measured, seconds).to_json()
+            return lambda: _result(before, self._store.status(), built, job.parameters, measured, seconds).to_json()
 
         await self._swap(job, judge)
 
@@ -156,17 +182,20 @@ def _result(
     parameters: Parameters,
     measured: Recall | None,
     seconds: dict[str, float],
-) -> RebuildResult:
+) -> GraphResult:
     """``before`` the build and ``now``, in the transaction of the swap: items may have been deleted meanwhile."""
-    segment = built.segment
-    return RebuildResult(
+    kept = [old for old in before.segments if old.generation not in built.replaces]
+    computations = built.computations
+    return GraphResult(
         vectors=BeforeAfter(before=before.counts.live, after=now.counts.live),
         bytes=BeforeAfter(
             before=sum(old.size for old in before.segments),
-            after=segment.hnsw.size + segment.ids.size if segment else 0,
+            after=sum(old.size for old in kept) + sum(new.size for new in built.segments),
         ),
         recall=measured,
-        unreachable=BeforeAfter(before=built.unreachable_before, after=segment.structure.unreachable if segment else 0),
+        computations=Computations(before=computations.before, after=computations.after) if computations else None,
+        links_repaired=built.links_repaired,
+        unreachable=BeforeAfter(before=built.unreachable_before, after=built.unreachable),
         parameters=convert.parameters_in_force(parameters),
         seconds=seconds,
     )
@@ -187,5 +216,6 @@ def _refuse_regression(measured: Recall | None, verify: Verification) -> None:
         raise BuildError(
             FailureReason.RECALL_REGRESSED,
             f"recall@{measured.k} would fall from {measured.before:.4f} to {measured.after:.4f}, below the "
-            f"{verify.min_recall_percent} % that are asked for; the old graph stays. Raise M or ef_construction",
+            f"{verify.min_recall_percent} % that are asked for; the old graph stays. "
+            "A rebuild with a larger M or ef_construction finds more",
         )

@@ -24,6 +24,7 @@ class OperationKind(StrEnum):
 
     DELETE = "Delete"
     REBUILD = "Rebuild"
+    OPTIMIZE = "Optimize"
     FINALIZE = "Finalize"
 
 
@@ -74,6 +75,12 @@ class RebuildRequest(WireModel):
     verify: Verification = Verification()
 
 
+class OptimizeRequest(WireModel):
+    """The graphs keep their parameters, so there is nothing to ask for but how they are judged."""
+
+    verify: Verification = Verification()
+
+
 class DeleteBody(WireModel):
     kind: Literal[OperationKind.DELETE] = OperationKind.DELETE
     object: ObjectReference
@@ -86,7 +93,14 @@ class RebuildBody(WireModel):
     request: RebuildRequest = RebuildRequest()
 
 
-OperationBody = DeleteBody | RebuildBody
+class OptimizeBody(WireModel):
+    kind: Literal[OperationKind.OPTIMIZE] = OperationKind.OPTIMIZE
+    object: ObjectReference
+    request: OptimizeRequest = OptimizeRequest()
+
+
+BuildBody = RebuildBody | OptimizeBody
+OperationBody = DeleteBody | BuildBody
 
 
 class DeleteResult(WireModel):
@@ -114,6 +128,13 @@ class Recall(WireModel):
     kind: str
 
 
+class Computations(WireModel):
+    """Distances that a query computes on average, in the old and the new graphs, with the same queries."""
+
+    before: float
+    after: float
+
+
 class ParametersInForce(WireModel):
     m: int = Field(alias="M")
     ef_construction: int
@@ -121,13 +142,16 @@ class ParametersInForce(WireModel):
     rng_seed: int
 
 
-class RebuildResult(WireModel):
-    """``vectors``: live items; ``bytes``: the files of the index; ``seconds``: by phase; ``recall`` is None when the
-    index held nothing to measure it on."""
+class GraphResult(WireModel):
+    """What a rebuild or an optimize did. ``vectors``: live items; ``bytes``: the files of the index; ``links_repaired``
+    were put across the gaps of deleted items, or to make items reachable; ``seconds``: by phase. ``recall`` and
+    ``computations`` are None when there was nothing to measure them on, or nothing has changed."""
 
     vectors: BeforeAfter
     bytes: BeforeAfter
     recall: Recall | None = None
+    computations: Computations | None = None
+    links_repaired: int = 0
     unreachable: BeforeAfter
     parameters: ParametersInForce
     seconds: dict[str, float] = Field(default_factory=dict)
@@ -146,7 +170,7 @@ class OperationStatus(WireModel):
     restarts: int = 0
     volume_id: str
     object: ObjectReference | None = None
-    result: DeleteResult | RebuildResult | None = None
+    result: DeleteResult | GraphResult | None = None
 
 
 class OperationList(WireModel):

@@ -17,6 +17,7 @@ SPECS: dict[str, Object] = {
     "VectorIndex": {"dimensions": 384, "metric": "Cosine", "managed": {"storage": {"size": "1Gi"}}},
     "IndexDelete": {"indexRef": {"name": "words"}, "externalIDs": ["cat", "dog"]},
     "IndexRebuild": {"indexRef": {"name": "words"}},
+    "IndexOptimize": {"indexRef": {"name": "words"}},
 }
 
 

@@ -22,7 +22,7 @@ def field(kind: str, path: str, good: Any, bad: Any, message: str, *, note: str 
     return Case(f"{kind}.{path}{note}", kind, at(path, good), at(path, bad), message)
 
 
-VI, DELETE, REBUILD = "VectorIndex", "IndexDelete", "IndexRebuild"
+VI, DELETE, REBUILD, OPTIMIZE = "VectorIndex", "IndexDelete", "IndexRebuild", "IndexOptimize"
 SOURCE = {"configMapKeyRef": {"name": "ids", "key": "ids.json"}}
 
 CASES = [
@@ -100,6 +100,9 @@ CASES = [
     field(REBUILD, "verify.samples", 10_000, 0, "greater than or equal to 1"),
     field(REBUILD, "verify.k", 1, 1_001, "less than or equal to 1000"),
     field(REBUILD, "verify.minRecallPercent", 100, 101, "less than or equal to 100"),
+    field(OPTIMIZE, "indexRef", {"name": "w"}, None, "spec.indexRef: Required value"),
+    field(OPTIMIZE, "verify.samples", 10_000, 10_001, "less than or equal to 10000"),
+    field(OPTIMIZE, "cancel", True, "yes", "must be of type boolean"),
 ]
 
 
@@ -133,7 +136,9 @@ def test_names_of_a_vector_index(api: Api, good: str, bad: str, message: str) ->
 
 
 def test_defaults(api: Api) -> None:
-    index, delete, rebuild = (create(api, "default", manifest(kind), dry_run=True) for kind in (VI, DELETE, REBUILD))
+    index, delete, *builds = (
+        create(api, "default", manifest(kind), dry_run=True) for kind in (VI, DELETE, REBUILD, OPTIMIZE)
+    )
 
     assert index["spec"]["maintenance"] == {"deletedPercent": 20, "deltaPercent": 10, "minItems": 1_000}
     assert index["spec"]["managed"] == {"replicas": 1, "storage": {"size": "1Gi", "reclaim": "Retain"}}
@@ -144,11 +149,12 @@ def test_defaults(api: Api) -> None:
         "returnNotFound": False,
         "cancel": False,
     }
-    assert rebuild["spec"] == {
-        "indexRef": {"name": "words"},
-        "verify": {"samples": 200, "k": 10},
-        "cancel": False,
-    }
+    for build in builds:
+        assert build["spec"] == {
+            "indexRef": {"name": "words"},
+            "verify": {"samples": 200, "k": 10},
+            "cancel": False,
+        }
 
 
 def test_a_threshold_that_is_set_leaves_the_others_at_their_defaults(api: Api) -> None:
@@ -156,6 +162,6 @@ def test_a_threshold_that_is_set_leaves_the_others_at_their_defaults(api: Api) -
     assert index["spec"]["maintenance"] == {"deletedPercent": 20, "deltaPercent": 30, "minItems": 1_000}
 
 
-@pytest.mark.parametrize("kind", [VI, DELETE, REBUILD])
+@pytest.mark.parametrize("kind", [VI, DELETE, REBUILD, OPTIMIZE])
 def test_an_object_that_nobody_has_seen_is_not_taken_for_done(api: Api, kind: str) -> None:
     assert create(api, "default", manifest(kind), dry_run=True)["status"] == {"observedGeneration": -1}

@@ -10,7 +10,7 @@ import pytest
 from devcluster.api import Api
 from devcluster.control_plane import ControlPlane
 from tests.apiserver.crd.manifests import apply_status, create, manifest
-from tests.apiserver.crd.test_status import DELETE, INDEX, REBUILD
+from tests.apiserver.crd.test_status import DELETE, INDEX, OPTIMIZE, REBUILD
 from vectorindex.api import KINDS, ApiObject
 
 Kubectl = Callable[..., str]
@@ -30,7 +30,12 @@ def kubectl(control_plane: ControlPlane, namespace: str) -> Kubectl:
 @pytest.fixture
 def objects(api: Api, namespace: str) -> None:
     """One object of each kind, all of the name ``words``, with a status."""
-    for kind, status in (("VectorIndex", INDEX), ("IndexDelete", DELETE), ("IndexRebuild", REBUILD)):
+    for kind, status in (
+        ("VectorIndex", INDEX),
+        ("IndexDelete", DELETE),
+        ("IndexRebuild", REBUILD),
+        ("IndexOptimize", OPTIMIZE),
+    ):
         create(api, namespace, manifest(kind))
         apply_status(api, namespace, kind, status.to_dict())
 
@@ -54,6 +59,11 @@ def table(text: str) -> list[list[str]]:
             "vireb",
             "NAME INDEX SUCCEEDED REASON PROGRESS VECTORS RECALL RECLAIMED",
             "words words Unknown Running 42 4500 1.0000 -3",
+        ),
+        (
+            "viopt",
+            "NAME INDEX SUCCEEDED REASON PROGRESS REPAIRED RECALL RECLAIMED",
+            "words words Unknown Running 42 1234 1.0000 -3",
         ),
     ],
 )

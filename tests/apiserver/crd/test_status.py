@@ -9,10 +9,10 @@ import pytest
 
 from devcluster.api import Api, ApiError
 from tests.apiserver.crd.manifests import Object, apply_status, at, create, manifest, update
-from vectorindex.api import IndexDelete, IndexRebuild, VectorIndex
+from vectorindex.api import IndexDelete, IndexOptimize, IndexRebuild, VectorIndex
+from vectorindex.api.builds import BuildPodResult, BuildStatus
 from vectorindex.api.common import Condition, ConditionStatus, ParametersInForce, PodState
 from vectorindex.api.indexdelete import DeletePodResult, IndexDeleteStatus
-from vectorindex.api.indexrebuild import IndexRebuildStatus, RebuildPodResult
 from vectorindex.api.reasons import ConditionType, Reason
 from vectorindex.api.vectorindex import PodStatus, VectorIndexStatus
 
@@ -74,7 +74,7 @@ DELETE = IndexDeleteStatus(
         ),
     ),
 )
-REBUILD = IndexRebuildStatus(
+REBUILD = OPTIMIZE = BuildStatus(
     observed_generation=1,
     conditions=(condition(ConditionType.SUCCEEDED, ConditionStatus.UNKNOWN, Reason.RUNNING),),
     progress_percent=42,
@@ -86,11 +86,14 @@ REBUILD = IndexRebuildStatus(
     duration_seconds=7,
     recall_before="0.9871",
     recall_after="1.0000",
+    computations_before=900,
+    computations_after=700,
+    links_repaired=1_234,
     unreachable_before=2,
     unreachable_after=0,
     parameters=IN_FORCE,
     pods=(
-        RebuildPodResult(
+        BuildPodResult(
             name="words-0", state=PodState.RUNNING, attempt=1, progress_percent=80, restarts=1, recall_after="1.0000"
         ),
     ),
@@ -99,8 +102,8 @@ REBUILD = IndexRebuildStatus(
 
 @pytest.mark.parametrize(
     ("model", "status"),
-    [(VectorIndex, INDEX), (IndexDelete, DELETE), (IndexRebuild, REBUILD)],
-    ids=["VectorIndex", "IndexDelete", "IndexRebuild"],
+    [(VectorIndex, INDEX), (IndexDelete, DELETE), (IndexRebuild, REBUILD), (IndexOptimize, OPTIMIZE)],
+    ids=["VectorIndex", "IndexDelete", "IndexRebuild", "IndexOptimize"],
 )
 def test_every_field_of_the_status_survives_the_api_server(api: Api, namespace: str, model: Any, status: Any) -> None:
     kind = model.definition.kind
@@ -109,7 +112,11 @@ def test_every_field_of_the_status_survives_the_api_server(api: Api, namespace: 
 
     assert model.read(stored).status == status
     unset = {name for name in type(status).model_fields if getattr(status, name) is None}
-    assert unset == (set() if kind != "IndexRebuild" else {"index_uid", "start_time", "completion_time"})
+    assert unset == (
+        set()
+        if isinstance(status, VectorIndexStatus | IndexDeleteStatus)
+        else {"index_uid", "start_time", "completion_time"}
+    )
 
 
 def test_writing_the_same_status_again_changes_nothing(api: Api, namespace: str) -> None:
@@ -157,7 +164,7 @@ def test_a_status_that_makes_no_sense_is_refused(api: Api, namespace: str, statu
 def test_the_largest_status_is_taken(api: Api, namespace: str) -> None:
     """256 pods that all have something to say: below the 1.5 MB that etcd takes."""
     pods = tuple(
-        RebuildPodResult(**{**dict(REBUILD.pods[0]), "name": f"words-{number}", "message": "🐍" * 4_096})
+        BuildPodResult(**{**dict(REBUILD.pods[0]), "name": f"words-{number}", "message": "🐍" * 4_096})
         for number in range(256)
     )
     create(api, namespace, manifest("IndexRebuild"))

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from vectorindex.api.builds import Verify
 from vectorindex.api.common import Parameters
-from vectorindex.api.indexrebuild import Verify
 from vectorindex.api.schema import structural_schema
 from vectorindex.api.vectorindex import Maintenance, Metric, VectorIndexSpec
 from vectorindex.wire.identity import GraphParameters, Identity

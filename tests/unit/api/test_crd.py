@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from vectorindex.api import KINDS, ApiObject, IndexDelete, IndexRebuild
+from vectorindex.api import KINDS, ApiObject, IndexDelete, IndexOptimize, IndexRebuild
 from vectorindex.api.common import RunSpec
 from vectorindex.api.crd import DIRECTORY, build_crd, build_schema, render, write
 from vectorindex.api.model import field_name
@@ -17,7 +17,9 @@ from vectorindex.api.model import field_name
 ROOT = Path(__file__).parents[3]
 
 each_kind = pytest.mark.parametrize("model", KINDS, ids=lambda model: model.definition.kind)
-each_run = pytest.mark.parametrize("model", [IndexDelete, IndexRebuild], ids=lambda model: model.definition.kind)
+each_run = pytest.mark.parametrize(
+    "model", [IndexDelete, IndexRebuild, IndexOptimize], ids=lambda model: model.definition.kind
+)
 
 
 def properties(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

@@ -7,7 +7,7 @@ import pytest
 from tests.unit.chart.rendering import Object, Render, of_kind
 
 NAME = "vi-vectorindex-operator"
-OURS = ("indexdeletes", "indexrebuilds", "vectorindexes")
+OURS = ("indexdeletes", "indexoptimizes", "indexrebuilds", "vectorindexes")
 APPLY = {"get", "list", "watch", "create", "patch"}
 
 RIGHTS: dict[tuple[str, str], set[str]] = {

@@ -5,16 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from vectorindex.api import IndexDelete, IndexRebuild, VectorIndex
+from vectorindex.api import IndexDelete, IndexOptimize, IndexRebuild, VectorIndex
 from vectorindex.domain.members import Answer, Member, NoAnswer, Pod
 from vectorindex.wire.operations import (
     BeforeAfter,
+    Computations,
     DeleteResult,
+    GraphResult,
     OperationKind,
     OperationState,
     OperationStatus,
     ParametersInForce,
-    RebuildResult,
     Recall,
     pack_bitmap,
 )
@@ -103,6 +104,12 @@ def rebuild_run(
     return IndexRebuild.read(_run(spec, status, name, created))
 
 
+def optimize_run(
+    status: dict[str, Any] | None = None, name: str = "run", created: float = 20, **spec: Any
+) -> IndexOptimize:
+    return IndexOptimize.read(_run(spec, status, name, created))
+
+
 def deleted(ordinal: int, *found: bool, **changes: Any) -> OperationStatus:
     """The answer of a pod that deleted."""
     result = DeleteResult(deleted=sum(found), not_found=len(found) - sum(found), bitmap=pack_bitmap(found))
@@ -110,11 +117,13 @@ def deleted(ordinal: int, *found: bool, **changes: Any) -> OperationStatus:
 
 
 def rebuilt(ordinal: int, recall: float = 0.95, m: int = 16, **changes: Any) -> OperationStatus:
-    """The answer of a pod that rebuilt."""
-    result = RebuildResult(
+    """The answer of a pod that has new graphs."""
+    result = GraphResult(
         vectors=BeforeAfter(before=100 + ordinal, after=90 + ordinal),
         bytes=BeforeAfter(before=1_000, after=900),
         recall=Recall(before=0.9, after=recall, n=10, k=10, kind="live"),
+        computations=Computations(before=900.4, after=700.6 + ordinal),
+        links_repaired=40 + ordinal,
         unreachable=BeforeAfter(before=2, after=0),
         parameters=parameters(m),
         seconds={"build": 1.5 + ordinal, "recall": 0.2},

@@ -51,7 +51,7 @@ def test_reasons(
     [
         pytest.param(
             Figures([pod(4_500, 1_500)], Maintenance(), Parameters()),
-            "1,500 of 6,000 items (25 %) are deleted, the limit is 20 %; create an IndexRebuild",
+            "1,500 of 6,000 items (25 %) are deleted, the limit is 20 %; create an IndexOptimize, or an IndexRebuild",
             id="deleted",
         ),
         pytest.param(

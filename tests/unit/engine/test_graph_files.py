@@ -12,6 +12,7 @@ import pytest
 
 from vectorindex.engine.errors import CorruptFile
 from vectorindex.engine.hnsw_file import HEADER, HnswFile
+from vectorindex.engine.params import Metric
 from vectorindex.engine.structure import check_structure, reachable
 
 DIMENSIONS, COUNT, M = 6, 300, 4
@@ -65,16 +66,15 @@ def no_upper_item(data: bytearray) -> None:
 
 
 def test_a_file_of_hnswlib_is_read_as_it_is(path: Path, content: bytes) -> None:
-    graph = HnswFile.open(path, DIMENSIONS)
+    graph = HnswFile.open(path, DIMENSIONS, Metric.L2)
     index = hnswlib.Index("l2", DIMENSIONS)
     index.load_index(str(path))
     assert sorted(graph.labels.tolist()) == sorted(index.get_ids_list())
     np.testing.assert_array_equal(graph.vectors, index.get_items(graph.labels))
     assert (graph.m, graph.ef_construction, graph.count) == (M, 40, COUNT)
-    assert len(graph.upper) == graph.levels.max() >= 2
-    assert [len(upper.elements) for upper in graph.upper] == [
-        int((graph.levels >= level).sum()) for level in range(1, len(graph.upper) + 1)
-    ]
+    levels = graph.graph.levels()
+    assert len(levels) == COUNT
+    assert levels[graph.entry_point] == levels.max() >= 2
 
 
 @pytest.mark.parametrize(
@@ -119,12 +119,12 @@ def test_a_changed_file_is_refused_by_name(
     assert bytes(data) != content
     path.write_bytes(data)
     with pytest.raises(CorruptFile, match=f"0000000007.hnsw: .*{message}"):
-        HnswFile.open(path, DIMENSIONS)
+        HnswFile.open(path, DIMENSIONS, Metric.L2)
 
 
 def test_other_dimensions_are_refused(path: Path, content: bytes) -> None:
     with pytest.raises(CorruptFile, match="not those of 7 dimensions"):
-        HnswFile.open(path, DIMENSIONS + 1)
+        HnswFile.open(path, DIMENSIONS + 1, Metric.L2)
 
 
 def test_what_passes_can_be_loaded_and_searched(path: Path, content: bytes) -> None:
@@ -137,7 +137,7 @@ def test_what_passes_can_be_loaded_and_searched(path: Path, content: bytes) -> N
         struct.pack_into("<I", data, at, int(random.choice([0, 1, COUNT - 1, COUNT, 2**31, 2**32 - 1])))
         path.write_bytes(data)
         try:
-            HnswFile.open(path, DIMENSIONS)
+            HnswFile.open(path, DIMENSIONS, Metric.L2)
         except CorruptFile:
             continue
         accepted += 1
@@ -148,7 +148,7 @@ def test_what_passes_can_be_loaded_and_searched(path: Path, content: bytes) -> N
 
 
 def test_a_new_graph_passes_the_structure_check(path: Path, content: bytes) -> None:
-    report = check_structure(HnswFile.open(path, DIMENSIONS))
+    report = check_structure(HnswFile.open(path, DIMENSIONS, Metric.L2))
     assert (report.count, report.unreachable) == (COUNT, 0)
     assert report.links > COUNT
 
@@ -172,28 +172,28 @@ def test_what_must_never_be_in_a_new_graph(
     data = bytearray(content)
     change(data)
     path.write_bytes(data)
-    graph = HnswFile.open(path, DIMENSIONS)
+    graph = HnswFile.open(path, DIMENSIONS, Metric.L2)
     with pytest.raises(CorruptFile, match=message):
         check_structure(graph)
 
 
 def test_items_that_no_link_leads_to_are_counted(path: Path, content: bytes) -> None:
     """All links to one item are turned to another; it is on level 0 alone and is not the entry point."""
-    graph = HnswFile.open(path, DIMENSIONS)
-    lost = int(np.flatnonzero(graph.levels == 0)[0])
+    graph = HnswFile.open(path, DIMENSIONS, Metric.L2)
+    lost = int(np.flatnonzero(graph.graph.levels() == 0)[0])
     assert reachable(graph).all()
     data = bytearray(content)
     for element in range(COUNT):
-        links = graph.links0[element, : graph.counts0[element]].tolist()
-        if lost in links:
-            other = next(target for target in range(COUNT) if target not in (element, lost, *links))
+        count, *links = struct.unpack_from(f"<I{2 * M}I", data, HEADER.size + element * ELEMENT)
+        if lost in links[:count]:
+            other = next(target for target in range(COUNT) if target not in (element, lost, *links[:count]))
             struct.pack_into("<I", data, HEADER.size + element * ELEMENT + 4 + 4 * links.index(lost), other)
     path.write_bytes(data)
-    changed = HnswFile.open(path, DIMENSIONS)
+    changed = HnswFile.open(path, DIMENSIONS, Metric.L2)
     assert np.flatnonzero(~reachable(changed)).tolist() == [lost]
     assert check_structure(changed).unreachable == 1
 
 
-def test_equal_vectors_leave_items_unreachable_and_say_so(path: Path) -> None:
+def test_hnswlib_leaves_equal_vectors_unreachable_and_they_are_counted(path: Path) -> None:
     write_graph(path, np.ones((1_000, DIMENSIONS), np.float32))
-    assert check_structure(HnswFile.open(path, DIMENSIONS)).unreachable > 0
+    assert check_structure(HnswFile.open(path, DIMENSIONS, Metric.L2)).unreachable > 0

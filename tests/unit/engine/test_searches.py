@@ -124,8 +124,7 @@ def test_a_file_that_changed_is_not_loaded(tmp_path: Path) -> None:
         View.load(spec)
 
 
-def test_a_scan_in_blocks_is_a_sort(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vectorindex.engine.distance.SCAN_BYTES", 4_096)
+def test_a_scan_is_a_sort() -> None:
     random = np.random.default_rng(0)
     items = random.integers(-2, 3, (500, 4)).astype(np.float32)
     queries = random.integers(-2, 3, (7, 4)).astype(np.float32)
@@ -234,6 +233,6 @@ def test_a_graph_that_was_not_written_whole_is_refused(tmp_path: Path, monkeypat
     store = new_index(tmp_path)
     load(store, random_items(100))
     nowhere = tmp_path / "no" / "0000000002.hnsw"
-    monkeypatch.setattr("vectorindex.engine.build.hnsw_path", lambda _folder, _generation: nowhere)
+    monkeypatch.setattr("vectorindex.engine.new_graph.hnsw_path", lambda _folder, _generation: nowhere)
     with pytest.raises(BuildFailed, match="wrote 0 of"):
         run(store.plan_rebuild(None, 1, None))

@@ -1,4 +1,4 @@
-"""An IndexRebuild: whose turn it is, which pod is next, and what the answers come to."""
+"""An IndexRebuild or an IndexOptimize: whose turn it is, which pod is next, and what the answers come to."""
 
 from __future__ import annotations
 
@@ -6,15 +6,27 @@ from typing import Any
 
 import pytest
 
-from tests.unit.domain.given import MEMBERS, NOW, ago, at_work, begun, index, member, rebuild_run, rebuilt, state
+from tests.unit.domain.given import (
+    MEMBERS,
+    NOW,
+    ago,
+    at_work,
+    begun,
+    index,
+    member,
+    optimize_run,
+    rebuild_run,
+    rebuilt,
+    state,
+)
 from vectorindex.api import IndexRebuild
+from vectorindex.domain.build import BuildSnapshot, decide, first_in_line, summarize
 from vectorindex.domain.members import NoAnswer
-from vectorindex.domain.rebuild import RebuildSnapshot, decide, first_in_line, summarize
-from vectorindex.domain.run import Begin, Decision, End, Refused, Replies, Wait, Work
-from vectorindex.wire.operations import OperationState, RebuildBody
+from vectorindex.domain.run import Begin, BuildRun, Decision, End, Refused, Replies, Wait, Work
+from vectorindex.wire.operations import OperationState, OptimizeBody, RebuildBody
 
 
-def snapshot(run: IndexRebuild, **changes: Any) -> RebuildSnapshot:
+def snapshot(run: BuildRun, **changes: Any) -> BuildSnapshot:
     fields: dict[str, Any] = {
         "now": NOW,
         "run": run,
@@ -23,7 +35,7 @@ def snapshot(run: IndexRebuild, **changes: Any) -> RebuildSnapshot:
         "last_write": None,
         "ahead": None,
     }
-    return RebuildSnapshot(**fields | changes)
+    return BuildSnapshot(**fields | changes)
 
 
 def row(ordinal: int, state: str, **figures: Any) -> dict[str, Any]:
@@ -44,6 +56,7 @@ def called(decision: Decision) -> list[str]:
     return [call.pod for call in decision.calls]
 
 
+EARLIER = optimize_run(name="earlier")
 DOWN = (member(0), member(1, NoAnswer("connection refused"), ready=False), member(2))
 
 
@@ -51,7 +64,18 @@ DOWN = (member(0), member(1, NoAnswer("connection refused"), ready=False), membe
     ("run", "changes", "decision", "reason", "words"),
     [
         pytest.param(
-            rebuild_run(), {"ahead": "earlier"}, Wait, "Queued", "IndexRebuild earlier", id="another one first"
+            rebuild_run(), {"ahead": EARLIER}, Wait, "Queued", "IndexOptimize earlier", id="another one first"
+        ),
+        pytest.param(
+            optimize_run(), {"ahead": rebuild_run(name="r")}, Wait, "Queued", "IndexRebuild r", id="of the other kind"
+        ),
+        pytest.param(
+            optimize_run(),
+            {"members": DOWN},
+            Wait,
+            "IndexNotReady",
+            "vi-1 connection refused",
+            id="optimize, a pod is down",
         ),
         pytest.param(
             rebuild_run(), {"members": DOWN}, Wait, "IndexNotReady", "vi-1 connection refused", id="a pod is down"
@@ -74,15 +98,13 @@ DOWN = (member(0), member(1, NoAnswer("connection refused"), ready=False), membe
         ),
         pytest.param(
             rebuild_run(params={"efConstruction": 7}),
-            {"index": index(hnsw={"efConstruction": 8}), "ahead": "earlier"},
+            {"index": index(hnsw={"efConstruction": 8}), "ahead": EARLIER},
             End,
             "InvalidRequest",
             "hnsw.efConstruction",
             id="a contradiction does not wait for its turn",
         ),
-        pytest.param(
-            rebuild_run(cancel=True), {"ahead": "earlier"}, End, "Cancelled", "before any pod", id="cancelled"
-        ),
+        pytest.param(rebuild_run(cancel=True), {"ahead": EARLIER}, End, "Cancelled", "before any pod", id="cancelled"),
         pytest.param(
             started("Succeeded", "Pending", "Pending"),
             {"members": DOWN},
@@ -93,8 +115,8 @@ DOWN = (member(0), member(1, NoAnswer("connection refused"), ready=False), membe
         ),
     ],
 )
-def test_what_a_rebuild_waits_for(
-    run: IndexRebuild, changes: dict[str, Any], decision: type[Wait] | type[End], reason: str, words: str
+def test_what_a_build_waits_for(
+    run: BuildRun, changes: dict[str, Any], decision: type[Wait] | type[End], reason: str, words: str
 ) -> None:
     decided = decide(snapshot(run, **changes))
     assert isinstance(decided, decision)
@@ -166,6 +188,30 @@ def test_parameters_of_the_run_and_of_the_index_are_joined() -> None:
         "params": {"M": 32, "ef_construction": 400, "rng_seed": 7},
         "verify": {"samples": 50, "k": 5, "min_recall_percent": 90},
     }
+
+
+def test_an_optimize_asks_for_no_parameters() -> None:
+    rows = [row(ordinal, "Pending") for ordinal in range(3)]
+    run = optimize_run(begun(pods=rows), verify={"samples": 50, "minRecallPercent": 90})
+    decision = decide(snapshot(run, index=index(hnsw={"m": 48, "efConstruction": 400})))
+    assert isinstance(decision, Work)
+    [call] = decision.calls
+    assert call.operation == "uid-of-run.1"
+    assert isinstance(call.body, OptimizeBody)
+    assert call.body.request.to_json() == {"verify": {"samples": 50, "k": 10, "min_recall_percent": 90}}
+
+
+def test_an_optimize_is_called_by_its_name() -> None:
+    rows = [row(0, "Succeeded"), row(1, "Running", attempt=1), row(2, "Pending")]
+    run = optimize_run(begun(pods=rows))
+    said = [
+        summarize(snapshot(run), Work(()), {"vi-1": reply}).status.condition("Succeeded")
+        for reply in (at_work(1, 50), FAILED)
+    ]
+    assert [condition.message for condition in said if condition is not None] == [
+        "optimizing pod vi-1 (2 of 3)",
+        "pod vi-1: recall would fall; optimized, and kept: vi-0",
+    ]
 
 
 FAILED = at_work(1, 50, state=OperationState.FAILED, reason="RecallRegressed", message="recall would fall")
@@ -244,7 +290,8 @@ def test_figures_over_pods() -> None:
     assert (status.bytes_before, status.bytes_after, status.bytes_reclaimed) == (3_000, 2_700, 300)  # sums
     assert status.duration_seconds == 4  # the longest, rounded up
     assert (status.recall_before, status.recall_after) == ("0.9000", "0.9300")  # the lowest
-    assert (status.unreachable_before, status.unreachable_after) == (2, 0)
+    assert (status.computations_before, status.computations_after) == (900, 703)
+    assert (status.links_repaired, status.unreachable_before, status.unreachable_after) == (42, 2, 0)
     assert status.parameters is not None
     assert status.parameters.m == 16
 
@@ -273,6 +320,13 @@ def test_an_index_without_items_has_no_recall() -> None:
             [rebuild_run(name="late", created=10), rebuild_run(name="early", created=20)], "early", id="by creation"
         ),
         pytest.param([rebuild_run(name="b"), rebuild_run(name="a")], "a", id="then by name"),
+        pytest.param(
+            [rebuild_run(name="late", created=10), optimize_run(name="early", created=20)],
+            "early",
+            id="both kinds by creation",
+        ),
+        pytest.param([rebuild_run(name="b"), optimize_run(name="a")], "a", id="both kinds then by name"),
+        pytest.param([rebuild_run(name="a"), optimize_run(begun(), name="b")], "b", id="an optimize that has started"),
         pytest.param([rebuild_run(name="a"), rebuild_run(begun(), name="b")], "b", id="what has started goes on"),
         pytest.param(
             [rebuild_run(begun(completionTime=ago(0)), name="a"), rebuild_run(name="b")],
@@ -281,7 +335,7 @@ def test_an_index_without_items_has_no_recall() -> None:
         ),
     ],
 )
-def test_whose_turn_it_is(line: list[IndexRebuild], first: str) -> None:
+def test_whose_turn_it_is(line: list[BuildRun], first: str) -> None:
     chosen = first_in_line(line)
     assert chosen is not None
     assert chosen.metadata.name == first

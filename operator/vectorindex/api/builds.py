@@ -1,0 +1,101 @@
+"""What IndexRebuild and IndexOptimize share: how a new graph is judged before it serves, and the figures."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from vectorindex.api.common import MAX_PODS, Column, ParametersInForce, PodResult, RunSpec, RunStatus, condition_path
+from vectorindex.api.model import LIST_MAP_BY_NAME, MAX_INTEGER, ApiModel, Count, Percent, Recall
+from vectorindex.api.reasons import ConditionType
+
+
+class Verify(ApiModel):
+    """How the new graph is judged before it serves: recall@k against exact search."""
+
+    samples: int = Field(default=200, description="Queries that recall is measured with.", ge=1, le=10_000)
+    k: int = Field(default=10, description="Neighbours that each query asks for.", ge=1, le=1_000)
+    min_recall_percent: Percent | None = Field(
+        default=None,
+        description="The new graph is refused when its recall is below both this and the old graph's. "
+        "Unset: recall is measured, and nothing refused.",
+    )
+
+
+class BuildSpec(RunSpec):
+    verify: Verify = Field(default=Verify(), description="How the new graph is judged before it serves.")
+
+
+class BuildFigures(ApiModel):
+    """The figures of a build."""
+
+    vectors_before: Count | None = Field(default=None, description="Items that a search could find before.")
+    vectors_after: Count | None = Field(default=None, description="Items that a search can find now.")
+    bytes_before: Count | None = Field(default=None, description="Size of the index's files before.")
+    bytes_after: Count | None = Field(default=None, description="Size of the index's files now.")
+    duration_seconds: Count | None = Field(default=None, description="How long the run took.")
+    recall_before: Recall | None = Field(
+        default=None, description="recall@k of the old graph, 0.0000 to 1.0000; unset if there was nothing to measure."
+    )
+    recall_after: Recall | None = Field(
+        default=None,
+        description="recall@k of the new graph, same queries; unset if there was nothing to measure.",
+    )
+    computations_before: Count | None = Field(
+        default=None,
+        description="Distances that a query computes in the old graph, on average; unset if there was nothing to "
+        "measure.",
+    )
+    computations_after: Count | None = Field(
+        default=None,
+        description="Distances that a query computes in the new graph, same queries; unset if there was nothing to "
+        "measure.",
+    )
+    links_repaired: Count | None = Field(
+        default=None, description="Links put across the gaps of deleted items, or to make items reachable."
+    )
+    unreachable_before: Count | None = Field(
+        default=None, description="Items of the old graph that no search could reach."
+    )
+    unreachable_after: Count | None = Field(
+        default=None, description="Items of the new graph that no search can reach."
+    )
+    parameters: ParametersInForce | None = Field(
+        default=None, description="HNSW parameters of the new graph; unset where pods differ."
+    )
+
+
+class BuildPodResult(BuildFigures, PodResult):
+    """What the run did on one pod."""
+
+    attempt: Count | None = Field(default=None, description="Which attempt this is, from 1.")
+    progress_percent: Percent | None = Field(default=None, description="How far the pod is.")
+    restarts: Count | None = Field(
+        default=None, description="How often the sidecar was restarted and took the work up again."
+    )
+
+
+class BuildStatus(BuildFigures, RunStatus):
+    """Over pods, items, links and computations are the most of any pod, bytes the sum, the duration the longest, recall
+    the lowest."""
+
+    bytes_reclaimed: int | None = Field(
+        default=None,
+        description="bytesBefore less bytesAfter; negative when the index has grown.",
+        ge=-MAX_INTEGER,
+        le=MAX_INTEGER,
+    )
+    pods: tuple[BuildPodResult, ...] = Field(
+        default=(),
+        description="What the run did on each pod.",
+        max_length=MAX_PODS,
+        json_schema_extra=LIST_MAP_BY_NAME,
+    )
+
+
+HOW_FAR = (
+    Column("Index", ".spec.indexRef.name", "The index."),
+    Column("Succeeded", condition_path(ConditionType.SUCCEEDED, "status"), "Unknown until the run has ended."),
+    Column("Reason", condition_path(ConditionType.SUCCEEDED, "reason"), "Why."),
+    Column("Progress", ".status.progressPercent", "Percent of the work that is done.", "integer"),
+)
+"""The first columns of both kinds."""

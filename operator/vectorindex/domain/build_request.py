@@ -1,0 +1,74 @@
+"""What an IndexRebuild and an IndexOptimize ask of a pod, and what is said of them: all in which the two differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vectorindex.api import IndexRebuild, VectorIndex
+from vectorindex.api.common import Parameters
+from vectorindex.api.reasons import Reason
+from vectorindex.domain.run import BuildRun, End
+from vectorindex.wire.identity import GraphParameters
+from vectorindex.wire.operations import (
+    BuildBody,
+    ObjectReference,
+    OptimizeBody,
+    OptimizeRequest,
+    RebuildBody,
+    RebuildRequest,
+    Verification,
+)
+
+
+@dataclass(frozen=True)
+class Wording:
+    """The run's verb, in the present and the past."""
+
+    doing: str
+    done: str
+
+
+def wording(run: BuildRun) -> Wording:
+    return Wording("rebuilding", "rebuilt") if isinstance(run, IndexRebuild) else Wording("optimizing", "optimized")
+
+
+def contradiction(run: BuildRun, index: VectorIndex) -> End | None:
+    """The end of a run that asks for another value than the index fixes. An optimize asks for none."""
+    if not isinstance(run, IndexRebuild):
+        return None
+    asked, fixed = run.spec.params or Parameters(), index.spec.hnsw or Parameters()
+    for field, name in (("m", "m"), ("ef_construction", "efConstruction"), ("ef_search", "efSearch"), ("seed", "seed")):
+        wanted, set_value = getattr(asked, field), getattr(fixed, field)
+        if None not in (wanted, set_value) and wanted != set_value:
+            return End(
+                Reason.INVALID_REQUEST,
+                f"params.{name} is {wanted}, but VectorIndex {index.metadata.name} sets {set_value}: "
+                f"change VectorIndex.spec.hnsw.{name}, or leave params.{name} unset, and create a new IndexRebuild",
+            )
+    return None
+
+
+def build_body(run: BuildRun, index: VectorIndex) -> BuildBody:
+    """The operation on each pod."""
+    reference = ObjectReference(name=run.metadata.name, uid=run.metadata.uid)
+    asked = run.spec.verify
+    verify = Verification(samples=asked.samples, k=asked.k, min_recall_percent=asked.min_recall_percent)
+    if isinstance(run, IndexRebuild):
+        request = RebuildRequest(params=_parameters(run, index), verify=verify)
+        return RebuildBody(object=reference, request=request)
+    return OptimizeBody(object=reference, request=OptimizeRequest(verify=verify))
+
+
+def _parameters(run: IndexRebuild, index: VectorIndex) -> GraphParameters:
+    """What is set by the run or by the index is used, what neither sets stays as it is on the pod."""
+    asked, fixed = run.spec.params or Parameters(), index.spec.hnsw or Parameters()
+
+    def either(first: int | None, second: int | None) -> int | None:
+        return second if first is None else first
+
+    return GraphParameters(
+        m=either(asked.m, fixed.m),
+        ef_construction=either(asked.ef_construction, fixed.ef_construction),
+        ef_search=either(asked.ef_search, fixed.ef_search),
+        rng_seed=either(asked.seed, fixed.seed),
+    )
