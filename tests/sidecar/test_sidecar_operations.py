@@ -218,3 +218,13 @@ async def test_a_rebuild_of_nothing_live(launch: Launch) -> None:
         assert (await client.finished("empty", "none.2"))["state"] == "Succeeded"
         assert (await client.state("empty"))["counts"] == {"live": 0, "deleted": 0, "delta": 0}
         assert await client.search("empty", np.ones(8, np.float32)) == []
+
+
+async def test_who_has_read_that_it_succeeded_may_begin_the_next(filled: Program) -> None:
+    """Also in the moment in which the operation still cleans up."""
+    async with connect(filled) as client:
+        for _ in range(6):
+            accepted = await client.call("POST", "/rebuild?wait=false", {"index_name": "demo"})
+            assert accepted.status == 202
+            while (await client.operation("demo", accepted.body["operation_id"]))["state"] != "Succeeded":
+                pass

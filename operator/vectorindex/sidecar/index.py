@@ -124,7 +124,7 @@ class Index:
 
     async def open_session(self, mode: SessionMode) -> None:
         """Begin an ingest session. One that is open is discarded: its client went away, or begins anew."""
-        self.operations.refuse_while_finalizing()
+        await self.operations.refuse_while_finalizing()
         if self._session is not None:
             log.warning("session-discarded", index=self.name, rows=self._session.rows, why="another one was opened")
             old, self._session = self._session, None

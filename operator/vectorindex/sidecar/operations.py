@@ -187,7 +187,7 @@ class Operations:
         """Start a rebuild or an optimize and return its ID. Raises Conflict while another build runs."""
         new = _unnamed(request)
         async with self._arrivals:
-            self.refuse_while_busy(f"this {new.kind}")
+            await self.refuse_while_busy(f"this {new.kind}")
             await self._accept(new, self._build_work(request))
         return new.id
 
@@ -206,17 +206,29 @@ class Operations:
             await self._accept(second, self._work_after(first, self._build_work(request)))
         return first, second.id
 
-    def refuse_while_busy(self, what: str) -> None:
+    async def refuse_while_busy(self, what: str) -> None:
         """Raises Conflict, with its ID, if a build runs or waits."""
-        for run in self._runs.values():
+        for run in await self._unended():
             raise Conflict(
                 f"{what} must wait: operation {run.id} ({run.kind}) of index {self._index.name} is unfinished"
             )
 
-    def refuse_while_finalizing(self) -> None:
-        for run in self._runs.values():
+    async def refuse_while_finalizing(self) -> None:
+        for run in await self._unended():
             if run.kind is OperationKind.FINALIZE:
                 raise Conflict(f"operation {run.id} finalizes a session of index {self._index.name}; wait for it")
+
+    async def _unended(self) -> list[_Run]:
+        """The runs whose end is not recorded. One whose end is recorded only cleans up, and that is waited for: who has
+        read that it succeeded may begin the next one at once."""
+        unended = []
+        for run in list(self._runs.values()):
+            record = await self._index.run(self._index.store.operation, run.id)
+            if record is not None and record.state.finished:
+                await asyncio.wait([run.task])
+            else:
+                unended.append(run)
+        return unended
 
     # How they run
 
@@ -304,7 +316,7 @@ class Operations:
                 await asyncio.sleep(_SPACE_SECONDS)
 
     async def _finalize(self, parameters: GraphParameters) -> str:
-        self.refuse_while_busy("finalize")
+        await self.refuse_while_busy("finalize")
         identity = f"finalize-{uuid.uuid4()}"
         digest = hashlib.sha256(identity.encode()).hexdigest()
         new = NewOperation(identity, OperationKind.FINALIZE, digest, request=None)

@@ -104,7 +104,7 @@ class _DataApi:
         body = await requests.read(request, requests.InitBody)
         index = self._catalog.get(body.index_name)
         if body.mode is SessionMode.BUILD and self._catalog.identity is not None:
-            index.operations.refuse_while_busy("replacing every item")
+            await index.operations.refuse_while_busy("replacing every item")
         await index.open_session(body.mode)
         return _done(index.name, f"a session is open, mode {body.mode}")
 
