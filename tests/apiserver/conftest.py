@@ -73,5 +73,5 @@ def install_crds(api: Api) -> None:
 
 
 def _established(crd: Object) -> bool:
-    conditions = crd.get("status", {}).get("conditions", [])
+    conditions = crd.get("status", {}).get("conditions") or []  # null until the API server has looked at it
     return any(condition["type"] == "Established" and condition["status"] == "True" for condition in conditions)

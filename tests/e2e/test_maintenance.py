@@ -1,4 +1,4 @@
-"""Both maintenance kinds on three pods of a real cluster, with what a user and a node may do in the middle."""
+"""The maintenance kinds on three pods of a real cluster, with what a user and a node may do in the middle."""
 
 from __future__ import annotations
 
@@ -70,6 +70,19 @@ def test_the_index_says_that_it_needs_maintenance(index: Namespace) -> None:
         "in need of maintenance", "vi", INDEX, lambda status: condition(status, "MaintenanceNeeded")[0] == "True"
     )
     assert condition(status, "MaintenanceNeeded") == ("True", "DeletedRatio")
+
+
+def test_an_optimize_repairs_the_graph_and_the_index_needs_no_maintenance(index: Namespace) -> None:
+    index.apply("IndexOptimize", "mend", {"indexRef": {"name": INDEX}})
+    status = index.finished("viopt", "mend")
+    assert condition(status, "Succeeded") == ("True", "Completed")
+    assert (status["vectorsAfter"], status["unreachableAfter"]) == (len(KEPT), 0)
+    assert status["linksRepaired"] > 0
+    assert status["computationsAfter"] < status["computationsBefore"]
+    assert float(status["recallAfter"]) > float(status["recallBefore"]) - 0.02
+    check_items(index)
+    figures = index.wait_until("without tombstones", "vi", INDEX, lambda status: status["deletedVectors"] == 0)
+    assert condition(figures, "MaintenanceNeeded") == ("False", "NotNeeded")
 
 
 def test_a_rebuild_reports_what_it_did(index: Namespace) -> None:

@@ -236,7 +236,7 @@ REFUSALS: dict[str, tuple[str, str, Any, int, str]] = {
     "rebuild-unknown-index": ("POST", "/rebuild", {"index_name": "nope"}, 404, "no index nope"),
     "rebuild-bad-m": ("POST", "/rebuild", {"index_name": "table", "params": {"M": 1}}, 422, "M"),
     "optimize-unknown-index": ("POST", "/optimize", {"index_name": "nope"}, 404, "no index nope"),
-    "optimize-no-name": ("POST", "/optimize", ["table"], 422, "dictionary"),
+    "optimize-no-name": ("POST", "/optimize", ["table"], 422, "should be an object"),
     "create-twice": ("POST", "/indexes", {"index_name": "table", "dim": 8}, 409, "exists"),
     "create-no-dimension": ("POST", "/indexes", {"index_name": "x", "dim": 0}, 422, "dim"),
     "create-huge-dimension": ("POST", "/indexes", {"index_name": "x", "dim": 10**6}, 422, "dim"),

@@ -73,9 +73,9 @@ class _Graph:
     """One loaded segment.
 
     ``knn_query`` raises, and leaks, when it finds fewer live items than it is asked for. So it is asked only while
-    there are twice as many, and a deletion that would leave fewer waits for the searches that began before it. Graphs
-    of many equal vectors can still find too few, because some paths end early: those searches are answered by a scan,
-    and after a few of them all that ask for as many.
+    there are twice as many, and a deletion that would leave fewer waits for the searches that began before it. A graph
+    that was imported can still find too few, because some paths end early (ours are repaired): those searches are
+    answered by a scan, and after a few of them all that ask for as many.
     """
 
     def __init__(self, spec: ViewSpec, segment: Segment) -> None:

@@ -184,13 +184,13 @@ def _result(
     seconds: dict[str, float],
 ) -> GraphResult:
     """``before`` the build and ``now``, in the transaction of the swap: items may have been deleted meanwhile."""
-    kept = [old for old in before.segments if old.generation not in built.replaces]
+    kept = sum(old.size for old in before.segments if old.generation not in built.replaces)
     computations = built.computations
     return GraphResult(
         vectors=BeforeAfter(before=before.counts.live, after=now.counts.live),
         bytes=BeforeAfter(
             before=sum(old.size for old in before.segments),
-            after=sum(old.size for old in kept) + sum(new.size for new in built.segments),
+            after=kept + sum(new.size for new in built.segments),
         ),
         recall=measured,
         computations=Computations(before=computations.before, after=computations.after) if computations else None,

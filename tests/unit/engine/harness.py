@@ -60,6 +60,13 @@ def rebuild(store: Store, parameters: Parameters | None = None, sample: SampleRe
     return built
 
 
+def optimize(store: Store, sample: SampleRequest | None = None) -> BuildResult:
+    job = store.plan_optimize(1, sample)
+    built = run(job)
+    store.commit(job, built)
+    return built
+
+
 def run(job: BuildJob) -> BuildResult:
     def ignore(_phase: Phase, _fraction: float) -> None:
         pass

@@ -1,4 +1,4 @@
-"""Random sessions, deletes, rebuilds and restarts, against a plain dictionary with exact search."""
+"""Random sessions, deletes, rebuilds, optimizes and restarts, against a plain dictionary with exact search."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 from tests.unit.engine.harness import Vectors, distances, new_index, run, segment_files
 from vectorindex.engine.errors import IdConflict
 from vectorindex.engine.ids_file import IdTable
-from vectorindex.engine.jobs import BuildJob, BuildResult
+from vectorindex.engine.jobs import BuildJob, BuildResult, JobKind
 from vectorindex.engine.ledger import NewOperation, OperationState
 from vectorindex.engine.params import Metric, Parameters
 from vectorindex.engine.recall import SampleRequest
@@ -157,6 +157,13 @@ class Engine(RuleBasedStateMachine):
         job = self.store.plan_rebuild(parameters, 1, SampleRequest(n=5, k=3))
         self.finish(job, None, [], between, interruption)
 
+    @rule(threads=st.integers(1, 2), between=deletes_between, interruption=interruptions)
+    def optimize(
+        self, threads: int, between: dict[Step, list[str]], interruption: tuple[Step, Interruption] | None
+    ) -> None:
+        job = self.store.plan_optimize(threads, SampleRequest(n=5, k=3))
+        self.finish(job, None, [], between, interruption)
+
     def finish(
         self,
         job: BuildJob,
@@ -190,11 +197,22 @@ class Engine(RuleBasedStateMachine):
         assert {path.name for path in self.named_files()} == segment_files(self.store.folder)
 
     def swap(self, job: BuildJob, built: BuildResult, rows: list[Row]) -> None:
+        before = self.store.status()
         self.store.commit(job, built)
-        if job.session is None:
-            assert self.store.status().parameters == job.parameters
-            assert self.store.status().counts.delta == 0
+        after = self.store.status()
+        assert built.unreachable == 0
+        if job.kind is JobKind.REBUILD:
+            assert after.parameters == job.parameters
+            assert after.counts.delta == 0
+        elif job.kind is JobKind.OPTIMIZE:
+            assert after.parameters == before.parameters
+            dead_at_seal = len(job.view.dead)
+            assert after.counts.deleted == before.counts.deleted - dead_at_seal
+            assert after.counts.delta == before.counts.delta
+            places = [(segment.role, segment.first_lsn, segment.parameters) for segment in before.segments]
+            assert all((new.role, new.first_lsn, new.parameters) in places for new in after.segments)
         else:
+            assert job.session is not None
             self.writes += 1
             if job.session.mode is SessionMode.BUILD:
                 self.items.clear()

@@ -21,6 +21,7 @@ from tests.unit.engine.harness import (
     live_ids,
     load,
     new_index,
+    optimize,
     plan_load,
     random_items,
     rebuild,
@@ -42,11 +43,13 @@ from vectorindex.engine.errors import (
 from vectorindex.engine.folders import remove_unfinished
 from vectorindex.engine.ledger import NewOperation, OperationState
 from vectorindex.engine.params import IndexSpec, Metric, Parameters
+from vectorindex.engine.recall import SampleRequest
 from vectorindex.engine.segments import Role
 from vectorindex.engine.session import IngestSession, SessionMode
 from vectorindex.engine.store import Store
 
 DELETE = NewOperation("uid-1", "Delete", "digest-1", object_name="d", object_uid="uid-1")
+OPTIMIZE = NewOperation("uid-3.1", "Optimize", "digest-3")
 REBUILD = NewOperation("uid-2.1", "Rebuild", "digest-2", request={"params": {"M": 8}})
 
 
@@ -231,6 +234,73 @@ def test_a_crash_at_any_step_of_a_rebuild_leaves_the_old_or_the_new_state(data_d
     check("old-files-left", OperationState.SUCCEEDED, new)
     status = store.status()
     assert (status.counts.live, status.counts.deleted) == (38, 1)
+
+
+def test_a_crash_at_any_step_of_an_optimize_leaves_the_old_or_the_new_state(data_dir: Path, tmp_path: Path) -> None:
+    store = new_index(data_dir)
+    items = random_items(40, prefix="main") | random_items(10, prefix="gone") | random_items(20, seed=1, prefix="delta")
+    for prefix in ("main", "gone", "delta"):
+        load(store, {name: vector for name, vector in items.items() if name.startswith(prefix)})
+    store.delete([f"main-{number}" for number in range(8)] + [f"gone-{number}" for number in range(10)])
+    store.delete(["delta-0"])
+    store.begin_operation(OPTIMIZE)
+    store.start_operation(OPTIMIZE.id)
+    expected = {name for name in items if name.startswith("main-") and int(name[5:]) >= 8}
+    expected |= {f"delta-{number}" for number in range(1, 20)}
+
+    def check(step: str, state: OperationState, generations: set[int]) -> None:
+        copy = reopened_copy(store, tmp_path, step)
+        assert live_ids(copy) == expected
+        record = copy.operation(OPTIMIZE.id)
+        assert record is not None
+        assert record.state is state
+        files = {f"{generation:010d}.{kind}" for generation in generations for kind in ("hnsw", "ids")}
+        assert segment_files(copy.folder) == files
+        copy.close()
+
+    job = store.plan_optimize(2, None)
+    assert job.generations == (4, 5, 6)
+    check("sealed", OperationState.RUNNING, {1, 2, 3})
+    built = run(job)
+    check("built", OperationState.RUNNING, {1, 2, 3})
+    store.delete(["main-39", "delta-1"])
+    expected -= {"main-39", "delta-1"}
+    store.candidate(job, built)
+    check("candidate", OperationState.RUNNING, {1, 2, 3})
+    before = tmp_path / "before"
+    shutil.copytree(store.folder, before)
+    store.commit(job, built, OPTIMIZE.id, {})
+    check("swapped", OperationState.SUCCEEDED, {4, 6})
+    for name in segment_files(before):  # a crash after the transaction, before the old files are unlinked
+        shutil.copy(before / name, store.folder / name)
+    check("old-files-left", OperationState.SUCCEEDED, {4, 6})
+    status = store.status()
+    assert (status.counts.live, status.counts.deleted, status.counts.delta) == (49, 2, 18)
+    assert [(segment.role, segment.count) for segment in status.segments] == [(Role.MAIN, 32), (Role.DELTA, 19)]
+
+
+def test_an_optimize_changes_only_segments_that_need_it(data_dir: Path) -> None:
+    store = new_index(data_dir)
+    load(store, random_items(400, prefix="a"))
+    load(store, random_items(100, seed=1, prefix="b"))
+    nothing = optimize(store, SampleRequest())
+    assert (nothing.segments, nothing.replaces, nothing.links_repaired, nothing.sample) == ((), (), 0, None)
+    assert [segment.generation for segment in store.status().segments] == [1, 2]
+    store.delete([f"b-{number}" for number in range(40)])
+    built = optimize(store, SampleRequest())
+    assert [segment.generation for segment in store.status().segments] == [1, 6]
+    assert built.replaces == (2,)
+    assert built.computations is not None
+    assert built.computations.after < built.computations.before
+    assert built.sample is not None
+    assert live_ids(store) == set(random_items(400, prefix="a")) | {f"b-{number}" for number in range(40, 100)}
+    store.delete([*random_items(400, prefix="a"), *random_items(100, prefix="b")])
+    optimize(store, SampleRequest())
+    assert store.status().segments == ()
+    assert segment_files(store.folder) == set()
+    optimize(store)
+    load(store, random_items(3))
+    assert [segment.role for segment in store.status().segments] == [Role.MAIN]
 
 
 def test_a_crash_during_a_session_leaves_the_index_as_it_was(data_dir: Path, tmp_path: Path) -> None:

@@ -165,20 +165,20 @@ std::tuple<Array<std::int64_t, 2>, Array<float, 2>> scan(Rows vectors, Input<std
 
 NB_MODULE(_kernels, module) {
     nb::class_<PyGraph>(module, "Graph")
-        .def(nb::init<Input<std::uint32_t, 1>, std::size_t, std::size_t, std::size_t, std::uint32_t, bool>(), "words"_a,
+        .def(nb::init<Input<std::uint32_t, 1>, std::size_t, std::size_t, std::size_t, std::uint32_t, bool>(), "words"_a.noconvert(),
              "count"_a, "dimensions"_a, "m"_a, "entry_point"_a, "inner_product"_a, nb::call_guard<nb::gil_scoped_release>())
         .def("levels", [](const PyGraph &graph) { return to_numpy(std::vector<std::int32_t>(graph.levels())); });
     nb::class_<PyCompaction>(module, "Compaction")
-        .def(nb::init<nb::object, Input<std::uint8_t, 1>>(), "graph"_a, "dead"_a)
+        .def(nb::init<nb::object, Input<std::uint8_t, 1>>(), "graph"_a, "dead"_a.noconvert())
         .def_prop_ro("count", [](const PyCompaction &self) { return self.compaction().count(); })
         .def_prop_ro("words", [](const PyCompaction &self) { return self.compaction().words(); })
         .def_prop_ro("entry_point", [](const PyCompaction &self) { return self.compaction().entry_point(); })
         .def_prop_ro("max_level", [](const PyCompaction &self) { return self.compaction().max_level(); })
-        .def("write", &PyCompaction::write, "target"_a, "first"_a, "last"_a, "slope"_a, "intercept"_a,
+        .def("write", &PyCompaction::write, "target"_a.noconvert(), "first"_a, "last"_a, "slope"_a, "intercept"_a,
              "threads"_a);
     module.def("check_links", &check_links, "graph"_a);
     module.def("reachable", &reachable, "graph"_a);
     module.def("repair", &repair, "graph"_a, "threads"_a);
-    module.def("search", &search, "graph"_a, "queries"_a, "dead"_a, "k"_a, "ef"_a, "threads"_a);
-    module.def("scan", &scan, "vectors"_a, "rows"_a, "queries"_a, "width"_a, "inner_product"_a, "threads"_a);
+    module.def("search", &search, "graph"_a, "queries"_a.noconvert(), "dead"_a.noconvert(), "k"_a, "ef"_a, "threads"_a);
+    module.def("scan", &scan, "vectors"_a.noconvert(), "rows"_a.noconvert(), "queries"_a.noconvert(), "width"_a, "inner_product"_a, "threads"_a);
 }
