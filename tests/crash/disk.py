@@ -230,9 +230,12 @@ class Disk:
     def _rename(self, old: str, new: str) -> None:
         folder, old_name = self._parent(old)
         target, new_name = self._parent(new)
-        if folder is not target:
-            raise NotImplementedError(f"a rename from one folder to another: {old} → {new}")
-        folder.change(Entry(old_name, new_name, folder.entries[old_name]))
+        node = folder.entries[old_name]
+        if folder is target:
+            folder.change(Entry(old_name, new_name, node))
+        else:  # on disk these are two changes, and either may come first
+            target.change(Entry(None, new_name, node))
+            folder.change(Entry(old_name, None, None))
 
     def _maps_for_writing(self, call: Call) -> bool:
         opened = self._open.get(_number(call, 4))

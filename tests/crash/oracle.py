@@ -59,7 +59,7 @@ def observe(store: Store) -> World:
     live = view.search_exact(np.zeros((1, DIMENSIONS), np.float32), k=10_000).labels[0]
     vectors: dict[int, bytes] = {}
     for segment in spec.segments:
-        graph = HnswFile.open(segment.hnsw_path(spec.folder), DIMENSIONS)
+        graph = HnswFile.open(segment.hnsw_path(spec.folder), DIMENSIONS, SPEC.metric)
         vectors.update(
             (int(label), row.tobytes()) for label, row in zip(graph.labels, np.array(graph.vectors), strict=True)
         )

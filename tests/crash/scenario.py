@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vectorindex.engine.build import build
-from vectorindex.engine.catalog import create_index, destroy_index, index_names, remove_unfinished
+from vectorindex.engine.catalog import create_index, destroy_index, index_names
 from vectorindex.engine.errors import StoreFailed
+from vectorindex.engine.folders import remove_unfinished
 from vectorindex.engine.jobs import BuildJob, BuildResult, Phase
 from vectorindex.engine.ledger import NewOperation
 from vectorindex.engine.params import IndexSpec, Metric, Parameters
