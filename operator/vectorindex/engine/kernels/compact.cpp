@@ -98,10 +98,11 @@ void Compaction::add_links(int level, std::uint32_t element, const Reach &reach,
     const auto end = nearest.begin() + std::min(NEAREST_CANDIDATES, nearest.size());
     std::partial_sort(nearest.begin(), end, nearest.end());
     for (auto found = nearest.begin(); found != end && kept.size() < most; ++found) {
+        // From the last: those accepted are nearest to the candidate, and mostly decide.
         const auto covers = [&](std::uint32_t link) {
             return graph_.distance(found->second, link) < reach.slope * found->first + reach.intercept;
         };
-        if (std::none_of(kept.begin(), kept.end(), covers)) {
+        if (std::none_of(kept.rbegin(), kept.rend(), covers)) {
             kept.push_back(found->second);
         }
     }

@@ -10,7 +10,7 @@ namespace kernels {
 namespace {
 
 constexpr std::uint32_t NONE = UINT32_MAX;
-constexpr std::size_t EF = 32;        // width of the search for the nearest elements that can take a link
+constexpr std::size_t EF = 16;        // width of the search for the nearest elements that can take a link
 constexpr std::size_t BATCH = 1024;   // elements whose searches see the same graph
 constexpr std::size_t CHUNK = 64;     // of a batch, by one thread
 
