@@ -32,6 +32,10 @@ format: venv ## Format the Python code
 chaos: venv ## Kill a real sidecar's processes N times under load, against a dictionary (N=300 SEED=1)
 	@$(PYTHON) -m chaos $(if $(N),--kills $(N)) $(if $(SEED),--seed $(SEED))
 
+.PHONY: crash
+crash: venv ## Kill the engine before each of its system calls, fail each of them, and lose power after each (root, strace)
+	@PYTHONPATH=hack:. $(PYTHON) hack/crashpoints.py $(if $(ONLY),--only $(ONLY))
+
 .PHONY: generate
 generate: venv ## Write the CRDs, the manifests and the reference from their sources
 	@$(PYTHON) hack/generate.py

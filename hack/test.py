@@ -34,6 +34,13 @@ def whole_cluster() -> None:
     images.operator_image()
 
 
+def faults() -> None:
+    """What the crash tests need: root, and strace."""
+    if os.geteuid() != 0:
+        raise DevClusterError("strace traces the processes of others as root only: run `sudo make test`")
+    debian.ensure_packages(debian.FAULTS)
+
+
 @dataclass(frozen=True)
 class Tier:
     """A folder of tests, what they are, and how to make the machine ready for them."""
@@ -46,6 +53,7 @@ class Tier:
 TIERS = (
     Tier("unit", "decisions, objects, files: in memory and in temporary folders", nothing),
     Tier("sidecar", "the sidecar as a real process, over HTTP", nothing),
+    Tier("crash", "the engine killed at its system calls, with errors from them, after power losses", faults),
     Tier("loop", "the reconciler in a simulated world, crashed between any two actions", nothing),
     Tier("apiserver", "a real API server, operator and sidecars as processes", build.control_plane),
     Tier("e2e", "a whole cluster, installed by Helm", whole_cluster),

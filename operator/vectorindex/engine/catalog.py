@@ -32,7 +32,7 @@ def index_folder(data_dir: Path, name: str) -> Path:
 
 
 def create_index(data_dir: Path, spec: IndexSpec) -> Path:
-    """Creates an empty index; it is durable when this returns. Raises IndexExists, OutOfSpace."""
+    """Creates an empty index; it is durable when this returns. Raises IndexExists, OutOfSpace, StoreFailed."""
     with new_index(data_dir, spec.name) as folder:
         create_database(folder / DATABASE_NAME, spec)
     return data_dir / spec.name

@@ -53,14 +53,20 @@ CREATE TABLE operations (  -- the ledger; it holds no external IDs
 
 
 def create_database(path: Path, spec: IndexSpec) -> None:
-    """Writes the file of an empty index. The caller makes its folder durable."""
+    """Writes the file of an empty index. The caller makes it durable, and then known: until then nothing is lost with
+    it, so that SQLite needs no journal here, and no fsync of whose failure it would tell nobody. Raises OutOfSpace,
+    StoreFailed."""
     parameters = spec.parameters
-    connection = sqlite3.connect(path, isolation_level=None)
     try:
+        connection = sqlite3.connect(path, isolation_level=None)
+    except sqlite3.Error as error:
+        raise StoreFailed(f"index {spec.name}: its database cannot be created ({error})") from error
+    try:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA journal_mode = MEMORY")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
         connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
         connection.execute(
             "INSERT INTO state (one, name, dimensions, metric, delta_ratio, m, ef_construction, ef_search, seed)"
@@ -68,8 +74,9 @@ def create_database(path: Path, spec: IndexSpec) -> None:
             (spec.name, spec.dimensions, spec.metric.value, spec.delta_ratio,
              parameters.m, parameters.ef_construction, parameters.ef_search, parameters.seed),
         )  # fmt: skip
+        connection.execute("PRAGMA journal_mode = WAL")
     except sqlite3.Error as error:
-        raise _translated(error, path) from error
+        raise _translated(error, path, spec.name) from error
     finally:
         connection.close()
 
@@ -145,6 +152,11 @@ class Database:
         return self.path.stat().st_size + (wal.stat().st_size if wal.exists() else 0)
 
     @property
+    def failed(self) -> bool:
+        """Whether it is unknown what is on disk."""
+        return self._failure is not None
+
+    @property
     def read_only(self) -> str | None:
         """Why writes are refused at the moment, None if they are not."""
         if self._failure is not None:
@@ -185,10 +197,11 @@ class Database:
             raise translated from error
 
 
-def _translated(error: sqlite3.Error, path: Path) -> EngineError | sqlite3.Error:
-    """What an error of SQLite means for the index; one that is a mistake of this program stays what it is."""
+def _translated(error: sqlite3.Error, path: Path, index: str = "") -> EngineError | sqlite3.Error:
+    """What an error of SQLite means for the index, by default the one that its folder is named after; one that is a
+    mistake of this program stays what it is."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    index = path.parent.name
+    index = index or path.parent.name
     if code == sqlite3.SQLITE_FULL:
         return OutOfSpace(f"index {index}: no space left on its volume; nothing has changed")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):

@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vectorindex.engine.errors import TargetExists
@@ -29,6 +29,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         raise TargetExists(folder)
     unfinished = unfinished_path(folder.parent)
     draft = unfinished / folder.name
+    named = False
     try:
         with space_errors(folder):
             unfinished.mkdir()
@@ -38,9 +39,13 @@ def whole_folder(folder: Path) -> Iterator[Path]:
                 fsync_path(path)
             fsync_path(draft)
             _rename(draft, folder)
+            named = True
             fsync_path(folder.parent)
             unfinished.rmdir()
     except BaseException:
+        if named:
+            with suppress(OSError):
+                os.rename(folder, draft)
         shutil.rmtree(unfinished, ignore_errors=True)  # what stays is removed at the next start
         raise
 

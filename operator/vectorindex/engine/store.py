@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 from vectorindex.engine import items, ledger, manifest
 from vectorindex.engine.belonging import require_database, require_own_database, segment_files
 from vectorindex.engine.database import Database
-from vectorindex.engine.errors import CorruptFile, IdConflict, IndexLocked, InvalidInput
-from vectorindex.engine.files import verify_stamp
+from vectorindex.engine.errors import CorruptFile, IdConflict, IndexLocked, InvalidInput, StoreFailed
+from vectorindex.engine.files import fsync_path, verify_stamp
 from vectorindex.engine.ids_file import IdsFile
 from vectorindex.engine.jobs import BuildJob, BuildResult, JobKind, SessionInput
 from vectorindex.engine.ledger import NewOperation, OperationRecord, OperationState
@@ -93,22 +93,24 @@ class Store:
     @classmethod
     def open(cls, folder: Path, clock: Callable[[], float] = time.time) -> Store:
         """Opens the index in a folder, verifies every file that it names, and removes leftovers of builds and sessions.
-        Raises IndexNotFound, IndexLocked, CorruptFile (and then nothing was removed)."""
+        Raises IndexNotFound, IndexLocked, CorruptFile (and then nothing was removed), StoreFailed."""
         path = folder / DATABASE_NAME
         require_database(path)
-        lock = _lock(folder)
-        try:
-            database = Database(path)
+        with contextlib.ExitStack() as undo:
             try:
+                lock = _lock(folder)
+                undo.callback(os.close, lock)
+                database = Database(path)
+                undo.callback(database.close)
                 store = cls._read(folder, database, lock, clock)
                 store._verify_files()
                 store._remove_leftovers()
-            except BaseException:
-                database.close()
-                raise
-        except BaseException:
-            os.close(lock)
-            raise
+                # The name of the WAL, too, is in the folder by now. SQLite syncs it as well, before the first commit,
+                # but does not mind when that fails.
+                fsync_path(folder)
+            except OSError as error:
+                raise StoreFailed(f"index {folder.name} cannot be opened: {error}; restart to try again") from error
+            undo.pop_all()
         return store
 
     @classmethod
@@ -254,7 +256,10 @@ class Store:
                 _unlink(segment.hnsw_path(self.folder), segment.ids_path(self.folder))
 
     def discard(self, job: BuildJob) -> None:
-        """Removes the files of a build that failed or was cancelled."""
+        """Removes the files of a build that failed or was cancelled. Where the store has failed, perhaps in the
+        swap, they stay: the next start knows whether it is on disk, and removes what nothing names."""
+        if self._database.failed:
+            return
         assert not set(job.generations) & {segment.generation for segment in self._segments}
         for generation in job.generations:
             _unlink(hnsw_path(self.folder, generation), ids_path(self.folder, generation))

@@ -12,6 +12,7 @@ import os
 import uuid
 from pathlib import Path
 
+from vectorindex.engine.files import fsync_path
 from vectorindex.sidecar.errors import StartRefused
 
 
@@ -34,13 +35,20 @@ class Volume:
             os.close(self._lock)
             raise StartRefused(f"another vectorindex-sidecar uses the data folder {folder}: end it first") from None
         self.id = _read_or_mint(folder / "volume.json")
+        try:
+            # What a start before made and was killed before it was durable: whoever is answered now relies on it.
+            fsync_path(self.indexes)
+            fsync_path(folder)
+        except OSError as error:
+            os.close(self._lock)
+            raise StartRefused(f"the data folder {folder} cannot be made durable: {error}") from error
 
     def close(self) -> None:
         os.close(self._lock)
 
 
 def _read_or_mint(path: Path) -> str:
-    """The volume ID in ``path``. A new one is on disk, under its final name, before it is returned."""
+    """The volume ID in ``path``. A new one is written and fsynced; the caller makes its name durable."""
     if path.exists():
         try:
             return str(uuid.UUID(json.loads(path.read_bytes())["volume_id"]))
@@ -55,9 +63,4 @@ def _read_or_mint(path: Path) -> str:
         file.flush()
         os.fsync(file.fileno())
     draft.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
     return volume_id

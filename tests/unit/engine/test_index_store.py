@@ -70,6 +70,23 @@ def reopened_copy(store: Store, tmp_path: Path, name: str) -> Store:
 # --- the catalog
 
 
+@pytest.mark.parametrize("durable", ["its folder", "its name"])
+def test_an_index_that_cannot_be_made_durable_does_not_exist(
+    durable: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> None:
+        if (path == data_dir) == (durable == "its name"):
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("vectorindex.engine.folders.fsync_path", full)
+        with pytest.raises(OutOfSpace):
+            create_index(data_dir, IndexSpec("b", 3, Metric.L2))
+    assert list(data_dir.iterdir()) == []
+    create_index(data_dir, IndexSpec("b", 3, Metric.L2))
+    assert index_names(data_dir) == ["b"]
+
+
 def test_indexes_appear_and_go_as_a_whole(data_dir: Path) -> None:
     create_index(data_dir, IndexSpec("b", 3, Metric.L2))
     create_index(data_dir, IndexSpec("a.x", 3, Metric.L2))
@@ -429,6 +446,33 @@ def test_a_volume_too_full_for_a_checkpoint_can_be_opened_and_read(
     store = Store.open(store.folder)
     assert "the volume is full" in (store.status().read_only or "")
     assert live_ids(store) == set(random_items(10))
+
+
+def test_a_build_is_kept_when_it_is_unknown_whether_its_swap_is_on_disk(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FailingCommit(sqlite3.Connection):
+        def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+            cursor = super().execute(sql, *arguments)
+            if sql == "COMMIT" and failing:
+                failed = sqlite3.OperationalError("disk I/O error")  # of the fsync, after the WAL was written
+                failed.sqlite_errorcode = sqlite3.SQLITE_IOERR
+                raise failed
+            return cursor
+
+    failing = False
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=FailingCommit))
+    store = new_index(data_dir)
+    session, job = plan_load(store, random_items(20), SessionMode.INSERT)
+    built = run(job)
+    failing = True
+    with pytest.raises(StoreFailed):
+        store.commit(job, built)
+    store.discard(job)
+    session.discard()
+    store.close()
+    failing = False
+    assert live_ids(Store.open(store.folder)) == set(random_items(20))
 
 
 def test_files_that_cannot_be_removed_after_a_swap_do_not_undo_it(

@@ -1,0 +1,258 @@
+"""The life of one index, step by step, done with the engine's parts as the sidecar does them, in one thread.
+
+A step is what somebody is told of when it is done: it makes at most one change that can be seen, so that after a crash
+within it an index is as it was before the step or as it is after it. Builds run in the process itself, with one thread:
+two runs make the same file calls in the same order, and the number of a call names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vectorindex.engine.build import build
+from vectorindex.engine.catalog import create_index, destroy_index, index_names
+from vectorindex.engine.errors import StoreFailed
+from vectorindex.engine.folders import remove_unfinished
+from vectorindex.engine.jobs import BuildJob, BuildResult, Phase
+from vectorindex.engine.ledger import NewOperation
+from vectorindex.engine.params import IndexSpec, Metric, Parameters
+from vectorindex.engine.session import IngestSession, SessionMode
+from vectorindex.engine.store import Store
+from vectorindex.sidecar.volume import Volume
+
+Items = dict[str, NDArray[np.float32]]
+
+DIMENSIONS = 16
+SPEC = IndexSpec("words", DIMENSIONS, Metric.L2, Parameters(m=4, ef_construction=20, ef_search=20, seed=1))
+PROBE = "insert-0"
+"""An item that no step deletes but the one that deletes all, and every session that replaces the index holds."""
+
+
+def some_items(prefix: str, count: int, seed: int) -> Items:
+    """Small integers, which float32 holds exactly."""
+    rows = np.random.default_rng(seed).integers(-50, 50, (count, DIMENSIONS)).astype(np.float32)
+    return {f"{prefix}-{number}": row for number, row in enumerate(rows)}
+
+
+INSERTED = some_items("insert", 120, seed=1)
+UPSERTED = dict(list(some_items("insert", 20, seed=2).items())[10:]) | some_items("upsert", 30, seed=3)
+REPLACEMENT = some_items("insert", 1, seed=1) | some_items("replacement", 110, seed=4)
+
+
+def without_progress(_phase: Phase, _fraction: float) -> None:
+    pass
+
+
+def open_index(data_dir: Path) -> tuple[Volume, Store | None]:
+    """What a sidecar does first: take the folder, remove what a crash left, open the index if there is one."""
+    volume = Volume(data_dir)
+    remove_unfinished(volume.indexes)
+    names = index_names(volume.indexes)
+    assert names in ([], [SPEC.name]), f"unexpected indexes: {names}"
+    return volume, Store.open(volume.indexes / SPEC.name) if names else None
+
+
+def fill_session(store: Store, mode: SessionMode, items: Items) -> IngestSession:
+    session = IngestSession(store.folder, DIMENSIONS, SPEC.metric, mode)
+    names = list(items)
+    for start in range(0, len(names), 50):
+        part = names[start : start + 50]
+        session.append(part, np.stack([items[name] for name in part]))
+    return session
+
+
+class Life:
+    """``items`` is what the index must hold, by a plain dictionary. The steps are :data:`STEPS`."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self.items: Items = {}
+        self.volume: Volume | None = None
+        self._store: Store | None = None
+        self._session: IngestSession | None = None
+        self._job: BuildJob | None = None
+        self._built: BuildResult | None = None
+
+    @property
+    def store(self) -> Store:
+        assert self._store is not None
+        return self._store
+
+    @property
+    def is_open(self) -> bool:
+        return self._store is not None
+
+    # --- steps
+
+    def take_volume(self) -> None:
+        self.volume = Volume(self.data_dir)
+
+    def create(self) -> None:
+        assert self.volume is not None
+        create_index(self.volume.indexes, SPEC)
+
+    def open(self) -> None:
+        assert self.volume is not None
+        remove_unfinished(self.volume.indexes)
+        self._store = Store.open(self.volume.indexes / SPEC.name)
+
+    def insert_accepted(self) -> None:
+        self.store.begin_operation(NewOperation("insert", "Finalize", "digest of insert"))
+
+    def insert_started(self) -> None:
+        self.store.start_operation("insert")
+
+    def insert_built(self) -> None:
+        self._load(SessionMode.INSERT, INSERTED)
+
+    def insert_swapped(self) -> None:
+        self._swap("insert")
+        self.items.update(INSERTED)
+
+    def delete(self) -> None:
+        self._delete([f"insert-{number}" for number in range(100, 110)] + ["unknown"], "delete")
+
+    def upsert_built(self) -> None:
+        self._load(SessionMode.UPSERT, UPSERTED)
+
+    def upsert_swapped(self) -> None:
+        self._swap()
+        self.items.update(UPSERTED)
+
+    def configure(self) -> None:
+        self.store.configure({"threads": 1, "ef_search": 30}, ef_search=30)
+
+    def rebuild_accepted(self) -> None:
+        self.store.begin_operation(NewOperation("rebuild", "Rebuild", "digest of rebuild", {"params": {"M": 5}}))
+
+    def rebuild_started(self) -> None:
+        self.store.start_operation("rebuild")
+
+    def rebuild_built(self) -> None:
+        self._build(self.store.plan_rebuild(Parameters(5, 25, 30, 2), 1, None))
+
+    def delete_meanwhile(self) -> None:
+        self._delete([f"insert-{number}" for number in range(10, 15)] + ["upsert-7"])
+
+    def rebuild_swapped(self) -> None:
+        self._swap("rebuild")
+
+    def leave_a_build_and_a_session(self) -> None:
+        self._build(self.store.plan_rebuild(None, 1, None))
+        fill_session(self.store, SessionMode.UPSERT, some_items("lost", 60, seed=5))
+        self._job = self._built = None
+
+    def close(self) -> None:
+        store, self._store = self.store, None
+        store.close()
+
+    def replacement_built(self) -> None:
+        self._load(SessionMode.BUILD, REPLACEMENT)
+
+    def replacement_swapped(self) -> None:
+        self._swap()
+        self.items = dict(REPLACEMENT)
+
+    def cancel_what_never_came(self) -> None:
+        self.store.cancel_operation("never came")
+
+    def delete_all(self) -> None:
+        self._delete(list(self.items), "delete all")
+
+    def rebuild_of_nothing_built(self) -> None:
+        self._build(self.store.plan_rebuild(None, 1, None))
+
+    def rebuild_of_nothing_swapped(self) -> None:
+        self._swap()
+
+    def destroy(self) -> None:
+        assert self.volume is not None
+        destroy_index(self.volume.indexes, SPEC.name)
+
+    # --- parts of steps
+
+    def _delete(self, external_ids: Sequence[str], operation: str | None = None) -> None:
+        named = None if operation is None else NewOperation(operation, "Delete", f"digest of {operation}")
+        self.store.delete(external_ids, named)
+        for external_id in external_ids:
+            self.items.pop(external_id, None)
+
+    def _load(self, mode: SessionMode, items: Items) -> None:
+        self._session = fill_session(self.store, mode, items)
+        self._build(self.store.plan_finalize(self._session, None, threads=1))
+
+    def _build(self, job: BuildJob) -> None:
+        self._job = job
+        self._built = build(job, without_progress)
+
+    def _swap(self, operation: str | None = None) -> None:
+        assert self._job is not None
+        assert self._built is not None
+        self.store.candidate(self._job, self._built)
+        self.store.commit(self._job, self._built, operation, {})
+        self._job = self._built = None
+        if self._session is not None:
+            session, self._session = self._session, None
+            session.discard()
+
+    # --- after an error
+
+    def abandon(self) -> None:
+        """What the sidecar does when a build ends early."""
+        if self._job is not None:
+            self.store.discard(self._job)
+        if self._session is not None:
+            self._session.discard()
+
+    def probe(self) -> str:
+        """Whether the store takes a delete: ``written``, or ``stopped`` when it says that it failed."""
+        try:
+            self.store.delete([PROBE])
+        except StoreFailed:
+            with suppress(StoreFailed):
+                self.store.view_spec()
+                raise AssertionError("a store that has failed still answers") from None
+            assert self.store.status().read_only, "a store that has failed does not say so"
+            return "stopped"
+        return "written"
+
+
+STEPS: tuple[Callable[[Life], None], ...] = (
+    Life.take_volume,
+    Life.create,
+    Life.open,
+    Life.insert_accepted,
+    Life.insert_started,
+    Life.insert_built,
+    Life.insert_swapped,
+    Life.delete,
+    Life.upsert_built,
+    Life.upsert_swapped,
+    Life.configure,
+    Life.rebuild_accepted,
+    Life.rebuild_started,
+    Life.rebuild_built,
+    Life.delete_meanwhile,
+    Life.rebuild_swapped,
+    Life.leave_a_build_and_a_session,
+    Life.close,
+    Life.open,
+    Life.replacement_built,
+    Life.replacement_swapped,
+    Life.cancel_what_never_came,
+    Life.delete_all,
+    Life.rebuild_of_nothing_built,
+    Life.rebuild_of_nothing_swapped,
+    Life.close,
+    Life.destroy,
+)
+
+
+def step_name(step: int) -> str:
+    """For people: ``07 delete``."""
+    return f"{step:02d} {STEPS[step].__name__.replace('_', ' ')}"
