@@ -47,7 +47,7 @@ def main() -> int:
         print(
             "\nThe cluster goes on running, and its pods serve. A shell inside, where kubectl and helm work:\n\n"
             f"    {devcluster('shell')}\n    kubectl config set-context --current --namespace demo\n"
-            "    kubectl get vi,videl,vireb,pods\n    kubectl describe vi nouns\n    kubectl explain vireb.spec\n\n"
+            "    kubectl get vectorindex-io,pods\n    kubectl describe vi nouns\n    kubectl explain vireb.spec\n\n"
             f"Away with it:\n\n    {devcluster('down')}"
         )
     print(f"\nThe whole demo took {time.monotonic() - started:.0f} s.")

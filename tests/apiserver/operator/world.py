@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from devcluster.api import Api, ApiError
 from devcluster.fake_node import FakeNode
+from vectorindex.api import KINDS
 from vectorindex.api.common import API_VERSION
 from vectorindex.dataplane.items import Replicas, SidecarIndex
 from vectorindex.dataplane.operations import PORT, Sidecars
@@ -318,7 +319,7 @@ class World:
         self._sidecars[pod["metadata"]["name"]].stop()
 
 
-PLURALS = {"VectorIndex": "vectorindexes", "IndexDelete": "indexdeletes", "IndexRebuild": "indexrebuilds"}
+PLURALS = {model.definition.kind: model.definition.plural for model in KINDS}
 
 
 def conditions(status: Object) -> dict[str, Object]:
