@@ -127,6 +127,15 @@ class Life:
     def configure(self) -> None:
         self.store.configure({"threads": 1, "ef_search": 30}, ef_search=30)
 
+    def optimize_built(self) -> None:
+        self._build(self.store.plan_optimize(1, None))
+
+    def delete_while_optimizing(self) -> None:
+        self._delete([f"insert-{number}" for number in range(20, 25)] + ["upsert-8"])
+
+    def optimize_swapped(self) -> None:
+        self._swap()
+
     def rebuild_accepted(self) -> None:
         self.store.begin_operation(NewOperation("rebuild", "Rebuild", "digest of rebuild", {"params": {"M": 5}}))
 
@@ -234,6 +243,9 @@ STEPS: tuple[Callable[[Life], None], ...] = (
     Life.upsert_built,
     Life.upsert_swapped,
     Life.configure,
+    Life.optimize_built,
+    Life.delete_while_optimizing,
+    Life.optimize_swapped,
     Life.rebuild_accepted,
     Life.rebuild_started,
     Life.rebuild_built,
