@@ -34,13 +34,13 @@ def problems(found: list[Problem | None]) -> list[str]:
 def test_after_a_kill_an_index_is_as_before_the_step_or_as_after_it(
     team: Crew, recording: Recording, count: dict[str, int]
 ) -> None:
-    points = sample(recording.points(), 50)
+    points = sample(recording.points(), 25)
     count["kills"] = len(points)
     assert problems(team.map(partial(kill_at, recording), points)) == []
 
 
 def test_a_start_may_be_killed_as_well(team: Crew, recording: Recording, count: dict[str, int]) -> None:
-    points = random.Random(SEED).sample(essential(recording.points()), 4)
+    points = random.Random(SEED).sample(essential(recording.points()), 2)
     found = team.map(partial(kill_twice, recording), points)
     count["kills of the start after a kill"] = sum(number for number, _ in found)
     assert count["kills of the start after a kill"] > len(points)
@@ -54,7 +54,7 @@ def test_an_error_is_reported_and_loses_nothing_that_was_acknowledged(
     everything = error_points(recording.points())
     important = set(essential(recording.points()))
     points = [chosen for chosen in everything if chosen[0] in important and chosen[1] == "EIO"]
-    points += random.Random(SEED).sample([other for other in everything if other not in points], 40)
+    points += random.Random(SEED).sample([other for other in everything if other not in points], 15)
     count["errors of calls"] = len(points)
     found = team.map(lambda driver, folder, job: fail_at(recording, driver, folder, *job), points)
     assert problems(found) == []

@@ -37,7 +37,7 @@ def test_nothing_acknowledged_is_lost(team: Crew, recording: Recording, count: d
     states = list(power_losses(recording, thorough(1)))
     strict = [state for state in states if state.loss == STRICT]
     others = [state for state in states if state.loss != STRICT]
-    chosen = strict + random.Random(SEED).sample(others, 100)
+    chosen = strict + random.Random(SEED).sample(others, 50)
     count["power losses"] = len(chosen)
     found = team.map(partial(survives, recording), chosen)
     assert [str(problem) for problem in found if problem is not None] == []
@@ -60,7 +60,7 @@ def test_every_fsync_matters(team: Crew, recording: Recording, count: dict[str, 
 def test_what_was_seen_after_a_restart_stays(team: Crew, recording: Recording, count: dict[str, int]) -> None:
     """A kill, a start, an acknowledged delete, a power loss."""
     points = [point for point in essential(recording.points()) if point.step < 3 or point.call == "rename"]
-    points += random.Random(SEED).sample(essential(recording.points()), 5)
+    points += random.Random(SEED).sample(essential(recording.points()), 3)
     found = team.map(partial(lose_power_after_restart, recording), points)
     count["power losses after a kill and a start"] = sum(number for number, _ in found)
     assert [str(problem) for _, problem in found if problem is not None] == []
