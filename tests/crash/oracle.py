@@ -55,7 +55,7 @@ def observe(store: Store) -> World:
     status = store.status()
     spec = store.view_spec()
     view = View.load(spec)
-    table = IdTable.open(spec.folder, spec.segments)
+    table = IdTable.of(spec)
     live = view.search_exact(np.zeros((1, DIMENSIONS), np.float32), k=10_000).labels[0]
     vectors: dict[int, bytes] = {}
     for segment in spec.segments:

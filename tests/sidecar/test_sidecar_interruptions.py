@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tests.sidecar.program import DEADLINE, eventually, names, random_vectors, rows
@@ -17,6 +16,7 @@ from vectorindex.engine.errors import OutOfSpace
 from vectorindex.engine.params import IndexSpec, Metric
 from vectorindex.engine.segments import ViewSpec
 from vectorindex.engine.session import SessionMode
+from vectorindex.engine.view_change import ViewChange
 from vectorindex.sidecar import process
 from vectorindex.sidecar.index import Index
 from vectorindex.sidecar.searcher_client import SearcherClient, SearcherFailed
@@ -104,21 +104,21 @@ async def test_a_restart_that_a_swap_overtakes_leaves_the_index_ready(
 
 
 async def swap_without_measuring(index: Index) -> str:
-    await index.open_session(SessionMode.UPSERT)
-    await index.ingest_one("more", np.zeros(8, np.float32).tolist())
+    await index.open_session(SessionMode.BUILD)
+    await index.ingest_rows(rows(names(2_000), VECTORS))
     return await index.operations.finalize(GraphParameters())
 
 
 async def test_a_delete_that_a_searcher_does_not_take_ends_that_searcher(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(self: SearcherClient, labels: bytes) -> None:
+    async def fail(self: SearcherClient, change: ViewChange) -> None:
         raise OSError("no descriptor is left")
 
     async with opened(folder) as index:
         assert await finds(index, 7)
         with monkeypatch.context() as patched:
-            patched.setattr(SearcherClient, "delete", fail)
+            patched.setattr(SearcherClient, "apply", fail)
             assert await index.delete(["item-7"]) == {"item-7": True}
         assert not await finds(index, 7)
         assert await finds(index, 8)

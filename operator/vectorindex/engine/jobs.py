@@ -48,23 +48,26 @@ class SessionInput:
 
 
 class JobKind(StrEnum):
-    """``FINALIZE`` makes a segment of a session, ``REBUILD`` one of all segments, by new graphs. ``OPTIMIZE`` drops the
-    dead of each segment by itself and mends its graph."""
+    """``FINALIZE`` makes a segment of a session, ``FLUSH`` one of the journal's rows and of some deltas, ``REBUILD``
+    one of all segments, by new graphs. ``OPTIMIZE`` drops the dead of each segment by itself and mends its graph."""
 
     FINALIZE = "finalize"
+    FLUSH = "flush"
     REBUILD = "rebuild"
     OPTIMIZE = "optimize"
 
 
 @dataclass(frozen=True)
 class BuildJob:
-    """One build on top of ``view``, the segments at the seal with what was dead then. ``generations``: one for the new
-    segment, or when optimizing one for each of the view. ``seal_lsn`` is the last write that it holds; ``in_force`` are
-    the parameters then, ``parameters`` those of the new graph; ``threads`` ≥ 1 work in parallel."""
+    """One build on top of ``view``, the segments and rows that it reads, with what was dead at the seal.
+    ``generations``: one for the new segment, or when optimizing one for each of the view. It holds the writes
+    ``first_lsn..seal_lsn``; ``in_force`` are the parameters at the seal, ``parameters`` those of the new graph;
+    ``threads`` ≥ 1 work in parallel."""
 
     kind: JobKind
     view: ViewSpec
     generations: tuple[int, ...]
+    first_lsn: int
     seal_lsn: int
     in_force: Parameters
     parameters: Parameters
@@ -75,6 +78,11 @@ class BuildJob:
     @property
     def folder(self) -> Path:
         return self.view.folder
+
+    @property
+    def flushed_through(self) -> int | None:
+        """The label up to which the journal's rows are in the new segment, or dead; None: it takes none."""
+        return int(self.view.tail.labels[-1]) if len(self.view.tail) else None
 
 
 @dataclass(frozen=True)

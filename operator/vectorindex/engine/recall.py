@@ -34,12 +34,13 @@ class SampleRequest:
 class RecallSample:
     """``queries`` (n, dim) float32, the item that each was made from (``self_labels`` (n,)), and the nearest others:
     ``truth_labels`` and ``truth_distances`` (n, ≥ k where there are so many), with some to spare, so that those deleted
-    meanwhile can be dropped."""
+    meanwhile can be dropped. Items with labels above ``newest`` came later and are none of the truth."""
 
     queries: NDArray[np.float32]
     self_labels: NDArray[np.uint64]
     truth_labels: NDArray[np.uint64]
     truth_distances: NDArray[np.float32]
+    newest: int
     k: int
     metric: Metric
     kind: str = KIND
@@ -70,7 +71,7 @@ def make_sample(
         queries = normalised(queries)[0]
     found, distances = _nearest(graphs, queries, 2 * request.k + 1, metric, threads)
     truth, truth_distances = _without(found, distances, chosen)
-    return RecallSample(queries, labels[chosen], labels[truth], truth_distances, request.k, metric)
+    return RecallSample(queries, labels[chosen], labels[truth], truth_distances, int(labels.max()), request.k, metric)
 
 
 def _items(graphs: Sequence[HnswFile], places: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -128,7 +129,7 @@ def recall(sample: RecallSample, found: Neighbours, dead: NDArray[np.uint64]) ->
     the truth counts like it, so that equal vectors are not told apart by their labels."""
     hits = possible = 0
     truth_dead = np.isin(sample.truth_labels, dead)
-    found_dead = np.isin(found.labels, dead)
+    found_dead = np.isin(found.labels, dead) | (found.labels > sample.newest)
     for query in range(len(sample.queries)):
         alive = ~truth_dead[query]
         truth = sample.truth_labels[query][alive][: sample.k]

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vectorindex.engine.errors import EngineError
+from vectorindex.engine.errors import EngineError, OperationConflict
 from vectorindex.engine.ledger import NewOperation
-from vectorindex.engine.params import IndexSpec
+from vectorindex.engine.params import IndexSpec, Metric
 from vectorindex.engine.policy import rebuild_reasons
 from vectorindex.engine.session import IngestSession, SessionMode
-from vectorindex.engine.store import Deletion, IndexStatus, Store
+from vectorindex.engine.store import IndexStatus, Store
+from vectorindex.engine.writes import Delete, Deletion, Upsert, Upserted, Write, Written
 from vectorindex.sidecar import convert, log
-from vectorindex.sidecar.errors import BadRequest
+from vectorindex.sidecar.errors import BadRequest, Conflict
+from vectorindex.sidecar.flusher import Flusher
 from vectorindex.sidecar.operations import Operations
 from vectorindex.sidecar.searcher_client import SearcherFailed, SearcherGone
-from vectorindex.sidecar.serving import Searchers
+from vectorindex.sidecar.serving import Answer, Searchers
+from vectorindex.sidecar.write_queue import WriteQueue
 from vectorindex.sidecar.writer import Writer
 from vectorindex.wire.operations import distinct
 from vectorindex.wire.state import Configuration, Counts, IndexState, MaintenanceReason, PodIdentity
@@ -42,8 +46,11 @@ class Index:
         self.name = spec.name
         self.dimensions = spec.dimensions
         self.store = store
-        self.searchers = Searchers(self.name, writer, store)
+        self.searchers = Searchers(self.name, spec.dimensions, writer, store)
         self.operations = Operations(self, volume_id)
+        self.flusher = Flusher(self)
+        self._writes = WriteQueue(self._commit)
+        self._replacing = False
         self._writer = writer
         self._metric = spec.metric
         self._ef_search = spec.parameters.ef_search
@@ -86,6 +93,8 @@ class Index:
     async def close(self) -> None:
         """Stop what runs (an unfinished rebuild goes on at the next start), end the processes, close the store."""
         await self.operations.stop()
+        await self.flusher.stop()
+        await self._writes.settle()
         await self.searchers.stop()
         if self._session is not None:
             await self._writer.run(self._session.discard)
@@ -105,10 +114,27 @@ class Index:
 
     async def search(self, queries: bytes, rows: int, k: int, ef: int | None) -> bytes:
         """``rows`` x dim float32 → JSON: for each query the IDs of its k nearest items, nearest first."""
-        answer = await self.searchers.search(queries, rows, k, ef or self._ef_search)
+        answer = await self.find(queries, rows, k, ef)
         if answer.labels.size <= _INLINE_LABELS:
-            return _as_json(answer.ids.external_ids, answer.labels)
-        return await asyncio.to_thread(_as_json, answer.ids.external_ids, answer.labels)
+            return _as_json(answer)
+        return await asyncio.to_thread(_as_json, answer)
+
+    async def find(self, queries: bytes, rows: int, k: int, ef: int | None, *, exact: bool = False) -> Answer:
+        """``rows`` x dim float32 → the k nearest items of each query, and their distances."""
+        return await self.searchers.search(queries, rows, k, 0 if exact else ef or self._ef_search)
+
+    async def upsert(self, external_ids: Sequence[str], vectors: NDArray[np.float32]) -> Upserted:
+        """Write items (n, dim): durable, and seen by every later search, when this returns. Raises InvalidInput,
+        TooManyRequests, Conflict."""
+        write = Upsert.of(external_ids, vectors, self.dimensions, self._metric)
+        if self._replacing:
+            raise Conflict(
+                f"index {self.name}: a session in mode build replaces every item; write when it is finalized"
+            )
+        self.flusher.admit(len(write.external_ids), self._writes.upserting)
+        outcome = await self._writes.put(write)
+        assert isinstance(outcome, Upserted)
+        return outcome
 
     async def delete(self, external_ids: Sequence[str]) -> dict[str, bool]:
         """Delete items; returns for each distinct ID whether it was there. No later search finds one of them."""
@@ -117,10 +143,40 @@ class Index:
 
     async def delete_as(self, external_ids: Sequence[str], operation: NewOperation | None) -> Deletion:
         """The same, recorded in the same transaction as ``operation``."""
-        deletion = await self.searchers.delete(lambda: self.store.delete(external_ids, operation))
+        deletion = await self._writes.put(Delete(tuple(external_ids), operation))
+        assert isinstance(deletion, Deletion)
         if deletion.labels.size:
             log.info("deleted", index=self.name, deleted=deletion.deleted, not_found=deletion.not_found)
         return deletion
+
+    async def fetch(self, external_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """The vector (dim,) of each of these IDs that there is, as it was received, within float32."""
+        labels, rows = await self.run(self.store.look_up, external_ids)
+        vectors = dict(zip(rows.external_ids, rows.vectors, strict=True))
+        others = [name for name in labels if name not in vectors]
+        if others:
+            stored = await self.searchers.fetch(np.array([labels[name] for name in others], np.uint64))
+            lengths = stored.norms if self._metric is Metric.COSINE else np.ones(len(others), np.float32)
+            received = stored.vectors * lengths[:, None]
+            vectors.update(
+                (name, row) for name, row, there in zip(others, received, stored.found, strict=True) if there
+            )
+        return {name: vectors[name] for name in external_ids if name in vectors}
+
+    @contextlib.asynccontextmanager
+    async def replacing(self) -> AsyncIterator[None]:
+        """In this block every item is being replaced, and single upserts, which would be lost, are refused."""
+        self._replacing = True
+        try:
+            await self._writes.settle()
+            yield
+        finally:
+            self._replacing = False
+
+    async def _commit(self, writes: Sequence[Write]) -> Sequence[Written | OperationConflict]:
+        outcomes = await self.searchers.write(writes)
+        self.flusher.wake()
+        return outcomes
 
     async def open_session(self, mode: SessionMode) -> None:
         """Begin an ingest session. One that is open is discarded: its client went away, or begins anew."""
@@ -182,6 +238,8 @@ class Index:
             metric=status.spec.metric.value,
             sequence=status.sequence,
             counts=Counts(live=status.counts.live, deleted=status.counts.deleted, delta=status.counts.delta),
+            segments=len(status.segments),
+            tail=status.tail_rows,
             bytes=status.size,
             parameters=convert.parameters_in_force(status.parameters),
             configuration=configuration,
@@ -202,20 +260,23 @@ def _reasons(status: IndexStatus, configuration: Configuration) -> tuple[Mainten
     return tuple(MaintenanceReason(reason) for reason in reasons)
 
 
-def _as_json(external_ids: Callable[[NDArray[np.uint64]], list[str]], labels: NDArray[np.uint64]) -> bytes:
-    """A list of lists of IDs, row by row of ``labels``."""
-    rows, width = labels.shape
-    ids = external_ids(labels.ravel())
-    return f"[{', '.join(json.dumps(ids[row * width : (row + 1) * width]) for row in range(rows))}]".encode()
+def _as_json(answer: Answer) -> bytes:
+    """A list of lists of IDs."""
+    return f"[{', '.join(map(json.dumps, answer.external_ids()))}]".encode()
 
 
 def _append_rows(session: IngestSession, rows: bytes, dimensions: int) -> None:
+    session.append(*parse_rows(rows, dimensions))
+
+
+def parse_rows(rows: bytes, dimensions: int) -> tuple[list[str], NDArray[np.float32]]:
+    """Whole rows of an ID of 32 bytes, padded with NUL, and dim x float32 little-endian. Raises BadRequest."""
     table = np.frombuffer(rows, np.dtype([("id", f"S{ID_BYTES}"), ("vector", "<f4", (dimensions,))]))
     try:
         external_ids = table["id"].astype(f"U{ID_BYTES}").tolist()
     except UnicodeDecodeError as error:
         raise BadRequest(f"an external ID of the batch is not ASCII: {error}") from None
-    session.append(external_ids, table["vector"])
+    return external_ids, np.ascontiguousarray(table["vector"])
 
 
 OPEN_ERRORS = (EngineError, SearcherFailed, SearcherGone)

@@ -7,7 +7,11 @@ from pathlib import Path
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 MAX_BODIES_BYTES = 4 * MAX_BODY_BYTES  # of all requests at a time; more is answered 429
+MAX_JSON_BYTES = 8 * 1024 * 1024  # of vectors as JSON, which take the event loop 10 ms a megabyte
 MAX_BATCH_ROWS = 8_192
+MAX_UPSERT_ROWS = 4_096  # of one request; more are what sessions are for
+MAX_FETCH = 1_000  # IDs of one fetch
+MAX_PAGE = 10_000  # IDs of one page
 MAX_ANSWER_LABELS = 1_000_000  # rows times k of one request
 MAX_K = 10_000
 MAX_EF = 10_000

@@ -50,8 +50,9 @@ class Configuration(WireModel):
 
 
 class IndexState(WireModel):
-    """One pod's index. ``sequence`` grows with every acknowledged write; ``volume_id`` names the volume and
-    ``boot_id`` the process; a result counts only for the volume that gave it."""
+    """One pod's index. ``sequence`` grows by one with every acknowledged write; ``volume_id`` names the volume and
+    ``boot_id`` the process; a result counts only for the volume that gave it. ``segments``: graphs that a search asks;
+    ``tail``: items that are in none of them yet."""
 
     volume_id: str
     boot_id: str
@@ -61,6 +62,8 @@ class IndexState(WireModel):
     metric: str
     sequence: int
     counts: Counts
+    segments: int = 0
+    tail: int = 0
     bytes: int
     parameters: ParametersInForce
     configuration: Configuration = Configuration()
