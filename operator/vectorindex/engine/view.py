@@ -90,7 +90,8 @@ class View:
             for graph in added.values():
                 graph.mark_deleted(change.died)  # before anybody can search it
             kept = {generation: graph for generation, graph in graphs.items() if generation not in change.dropped}
-            self._parts = (kept | added, tail.after(change.flushed_through))
+            tail = tail.after(change.flushed_through)
+            self._parts = (kept | added, tail)
         if len(change.rows):
             tail.append(change.rows)
         self._mark_deleted(change.died)
