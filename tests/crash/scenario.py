@@ -23,6 +23,7 @@ from vectorindex.engine.ledger import NewOperation
 from vectorindex.engine.params import IndexSpec, Metric, Parameters
 from vectorindex.engine.session import IngestSession, SessionMode
 from vectorindex.engine.store import Store
+from vectorindex.engine.writes import Delete, Upsert
 from vectorindex.sidecar.volume import Volume
 
 Items = dict[str, NDArray[np.float32]]
@@ -41,6 +42,8 @@ def some_items(prefix: str, count: int, seed: int) -> Items:
 
 INSERTED = some_items("insert", 120, seed=1)
 UPSERTED = dict(list(some_items("insert", 20, seed=2).items())[10:]) | some_items("upsert", 30, seed=3)
+SINGLES = dict(list(some_items("insert", 40, seed=6).items())[30:]) | some_items("single", 12, seed=7)
+MORE_SINGLES = dict(list(some_items("single", 6, seed=8).items())[3:]) | some_items("later", 5, seed=9)
 REPLACEMENT = some_items("insert", 1, seed=1) | some_items("replacement", 110, seed=4)
 
 
@@ -127,6 +130,41 @@ class Life:
     def configure(self) -> None:
         self.store.configure({"threads": 1, "ef_search": 30}, ef_search=30)
 
+    def write_singly(self) -> None:
+        self._upsert(SINGLES)
+
+    def write_a_group(self) -> None:
+        """Two writes and a delete between them, of one transaction."""
+        last, other = {"single-0": SINGLES["single-1"]}, {"single-12": SINGLES["single-0"]}
+        self.store.write([self._as_upsert(last), Delete(("single-1", "unknown")), self._as_upsert(other)])
+        self.items.update(last | other)
+        del self.items["single-1"]
+
+    def flush_built(self) -> None:
+        self._plan_flush()
+
+    def write_while_flushing(self) -> None:
+        self._upsert(MORE_SINGLES)
+
+    def delete_while_flushing(self) -> None:
+        self._delete(["single-2", "later-0", "insert-31"])
+
+    def flush_swapped(self) -> None:
+        self._swap()
+
+    def many_written(self) -> None:
+        self._upsert(some_items("many", 60, seed=10))
+
+    def merge_built(self) -> None:
+        """A flush that takes the deltas before it along."""
+        self._plan_flush()
+
+    def merge_swapped(self) -> None:
+        self._swap()
+
+    def write_behind_it(self) -> None:
+        self._upsert(some_items("last", 4, seed=11))
+
     def optimize_built(self) -> None:
         self._build(self.store.plan_optimize(1, None))
 
@@ -191,6 +229,19 @@ class Life:
         for external_id in external_ids:
             self.items.pop(external_id, None)
 
+    def _upsert(self, items: Items) -> None:
+        self.store.write([self._as_upsert(items)])
+        self.items.update(items)
+
+    @staticmethod
+    def _as_upsert(items: Items) -> Upsert:
+        return Upsert.of(list(items), np.stack(list(items.values())), DIMENSIONS, SPEC.metric)
+
+    def _plan_flush(self) -> None:
+        job = self.store.plan_flush()
+        assert job is not None
+        self._build(job)
+
     def _load(self, mode: SessionMode, items: Items) -> None:
         self._session = fill_session(self.store, mode, items)
         self._build(self.store.plan_finalize(self._session, None, threads=1))
@@ -243,6 +294,16 @@ STEPS: tuple[Callable[[Life], None], ...] = (
     Life.upsert_built,
     Life.upsert_swapped,
     Life.configure,
+    Life.write_singly,
+    Life.write_a_group,
+    Life.flush_built,
+    Life.write_while_flushing,
+    Life.delete_while_flushing,
+    Life.flush_swapped,
+    Life.many_written,
+    Life.merge_built,
+    Life.merge_swapped,
+    Life.write_behind_it,
     Life.optimize_built,
     Life.delete_while_optimizing,
     Life.optimize_swapped,
