@@ -23,6 +23,7 @@ from vectorindex.sidecar import convert, log
 from vectorindex.sidecar.errors import BadRequest, Conflict
 from vectorindex.sidecar.flusher import Flusher
 from vectorindex.sidecar.operations import Operations
+from vectorindex.sidecar.recent_queries import RecentQueries
 from vectorindex.sidecar.searcher_client import SearcherFailed, SearcherGone
 from vectorindex.sidecar.serving import Answer, Searchers
 from vectorindex.sidecar.write_queue import WriteQueue
@@ -49,6 +50,7 @@ class Index:
         self.searchers = Searchers(self.name, spec.dimensions, writer, store)
         self.operations = Operations(self, volume_id)
         self.flusher = Flusher(self)
+        self.recent_queries = RecentQueries(spec.dimensions)
         self._writes = WriteQueue(self._commit)
         self._replacing = False
         self._writer = writer
@@ -121,7 +123,9 @@ class Index:
 
     async def find(self, queries: bytes, rows: int, k: int, ef: int | None, *, exact: bool = False) -> Answer:
         """``rows`` x dim float32 → the k nearest items of each query, and their distances."""
-        return await self.searchers.search(queries, rows, k, 0 if exact else ef or self._ef_search)
+        answer = await self.searchers.search(queries, rows, k, 0 if exact else ef or self._ef_search)
+        self.recent_queries.note(queries, rows)
+        return answer
 
     async def upsert(self, external_ids: Sequence[str], vectors: NDArray[np.float32]) -> Upserted:
         """Write items (n, dim): durable, and seen by every later search, when this returns. Raises InvalidInput,

@@ -118,9 +118,11 @@ class Swap:
     async def _replace(self, plan: Plan, verify: Verification) -> None:
         """Serve new graphs of the items that are there, unless ``verify`` refuses them."""
 
+        sample = SampleRequest(verify.samples, verify.k, queries=self._index.recent_queries.sample(verify.samples))
+
         def planned() -> tuple[IndexStatus, BuildJob]:
             before = self._store.status()
-            return before, plan(before, SampleRequest(verify.samples, verify.k))
+            return before, plan(before, sample)
 
         async with self._index.flusher.sealed():
             before, job = await self._index.run(planned)

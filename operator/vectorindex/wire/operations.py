@@ -119,7 +119,8 @@ class BeforeAfter(WireModel):
 
 
 class Recall(WireModel):
-    """recall@k against exact search, 0..1, through the old and the new graph with the same ``n`` queries."""
+    """recall@k against exact search, 0..1, through the old and the new graph with the same ``n`` queries. ``kind``:
+    RecentQueries, a sample of those that were searched, or where there were too few MovedItems, made from the items."""
 
     before: float
     after: float
