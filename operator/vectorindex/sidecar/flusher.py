@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from vectorindex.engine.errors import EngineError
 from vectorindex.engine.flush import TAILS, rows_of_a_flush
-from vectorindex.engine.jobs import BuildJob
+from vectorindex.engine.jobs import BuildJob, BuildResult
+from vectorindex.engine.segments import Segment
 from vectorindex.sidecar import build, log
 from vectorindex.sidecar.build import BuildError
 from vectorindex.sidecar.errors import TooManyRequests
 from vectorindex.sidecar.searcher_client import SearcherFailed
+from vectorindex.sidecar.tasks import to_its_end
 
 if TYPE_CHECKING:
     from vectorindex.sidecar.index import Index
@@ -76,9 +78,10 @@ class Flusher:
                         assert job is not None
                         await self._flush(job)
                         self._problem = None
-                except (BuildError, EngineError, SearcherFailed) as error:
+                except Exception as error:  # whatever it is, the rows are safe in the journal
                     self._problem = str(error)
-                    log.warning("flush-failed", index=self._index.name, attempt=attempt, why=error)
+                    expected = isinstance(error, BuildError | EngineError | SearcherFailed)
+                    (log.warning if expected else log.exception)("flush-failed", index=self._index.name, why=error)
                     await asyncio.sleep(_BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)])
         finally:
             self._task = None
@@ -88,8 +91,16 @@ class Flusher:
         try:
             built = await build.run(job, lambda _percent: None)
             added = await self._index.run(store.new_segments, job, built)
+        except BaseException:
+            await to_its_end(self._index.run(store.discard, job))
+            raise
+        await to_its_end(self._put_in_place(job, built, added))
+        log.info("flushed", index=self._index.name, rows=len(job.view.tail), merged=len(job.view.segments))
+
+    async def _put_in_place(self, job: BuildJob, built: BuildResult, added: Sequence[Segment]) -> None:
+        store = self._index.store
+        try:
             await self._index.searchers.exchange(added, lambda: store.commit(job, built))
         except BaseException:
-            await asyncio.shield(self._index.run(store.discard, job))
+            await self._index.run(store.discard, job)
             raise
-        log.info("flushed", index=self._index.name, rows=len(job.view.tail), merged=len(job.view.segments))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -35,7 +36,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 ID_BYTES = 32  # of the external ID at the head of each row of a binary batch
-_INLINE_LABELS = 1_000  # more are put into words by a thread, so that the event loop goes on
+_INLINE_LABELS = 1_000  # more are looked at by a thread, so that the event loop goes on
+_INLINE_FLOATS = 50_000
 
 
 class Index:
@@ -88,6 +90,7 @@ class Index:
         except BaseException:
             await index.close()
             raise
+        index.flusher.wake()
         state = await index.state()
         log.info("index-opened", index=index.name, live=state.counts.live, deleted=state.counts.deleted)
         return index
@@ -130,7 +133,8 @@ class Index:
     async def upsert(self, external_ids: Sequence[str], vectors: NDArray[np.float32]) -> Upserted:
         """Write items (n, dim): durable, and seen by every later search, when this returns. Raises InvalidInput,
         TooManyRequests, Conflict."""
-        write = Upsert.of(external_ids, vectors, self.dimensions, self._metric)
+        checked = partial(Upsert.of, external_ids, vectors, self.dimensions, self._metric)
+        write = checked() if vectors.size <= _INLINE_FLOATS else await asyncio.to_thread(checked)
         if self._replacing:
             raise Conflict(
                 f"index {self.name}: a session in mode build replaces every item; write when it is finalized"
@@ -147,7 +151,9 @@ class Index:
 
     async def delete_as(self, external_ids: Sequence[str], operation: NewOperation | None) -> Deletion:
         """The same, recorded in the same transaction as ``operation``."""
-        deletion = await self._writes.put(Delete(tuple(external_ids), operation))
+        checked = partial(Delete, tuple(external_ids), operation)
+        write = checked() if len(external_ids) <= _INLINE_LABELS else await asyncio.to_thread(checked)
+        deletion = await self._writes.put(write)
         assert isinstance(deletion, Deletion)
         if deletion.labels.size:
             log.info("deleted", index=self.name, deleted=deletion.deleted, not_found=deletion.not_found)

@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vectorindex.engine.errors import OperationConflict
+from vectorindex.engine.errors import CorruptFile, OperationConflict
 from vectorindex.engine.ids_file import IdsFile, IdTable, open_ids
 from vectorindex.engine.rows import concatenated
 from vectorindex.engine.segments import Segment, ViewSpec
@@ -35,6 +35,7 @@ from vectorindex.sidecar.errors import BadRequest, TooManyRequests, Unavailable
 from vectorindex.sidecar.searcher_client import (
     SearcherBusy,
     SearcherClient,
+    SearcherFailed,
     SearcherGone,
     SearcherRefused,
 )
@@ -204,17 +205,23 @@ class Searchers:
         """Commit ``transaction``, which adds segments to the view, and return once every later search sees the change.
         The searchers go on; they open the files beforehand. Raises SearcherFailed when one refuses them."""
         files = await asyncio.to_thread(open_ids, self._store.folder, added)
-        for serving in list(self._attached):
-            with contextlib.suppress(SearcherGone):
-                async with asyncio.timeout(_CONFIRM_SECONDS):
-                    await serving.searcher.open(added)
+        await asyncio.gather(*(self._open(serving, added) for serving in list(self._attached)))
         async with self._writes:
             await self._tell(await self._writer.run(transaction), files)
 
     async def prepare(self, snapshot: Callable[[], ViewSpec]) -> Serving:
         """A searcher on the view that ``snapshot`` gives, attached: from now on every write reaches it. It serves once
-        it is switched to. Raises SearcherFailed or SearcherGone."""
-        view = await self._writer.run(snapshot)
+        it is switched to. Raises SearcherFailed, SearcherGone, CorruptFile."""
+        while True:
+            view = await self._writer.run(snapshot)
+            try:
+                return await self._prepare(view, snapshot)
+            except (SearcherFailed, CorruptFile):
+                if (await self._writer.run(snapshot)).segments == view.segments:
+                    raise
+                # A flush has put one segment in place of several meanwhile, and their files are gone.
+
+    async def _prepare(self, view: ViewSpec, snapshot: Callable[[], ViewSpec]) -> Serving:
         ids = await asyncio.to_thread(IdTable.of, view)
         serving = Serving(await SearcherClient.start(view), ids)
         try:
@@ -270,6 +277,16 @@ class Searchers:
             raise Unavailable(f"index {self._name} does not serve: {why}")
         return self._current
 
+    async def _open(self, serving: Serving, segments: Sequence[Segment]) -> None:
+        """Let a searcher open files that a change will add. Raises SearcherFailed when it refuses them."""
+        try:
+            async with asyncio.timeout(_CONFIRM_SECONDS):
+                await serving.searcher.open(segments)
+        except SearcherGone:
+            self._attached.discard(serving)
+        except TimeoutError:
+            await self._give_up(serving, "it did not open its files in time")
+
     async def _tell(self, change: ViewChange, files: Mapping[int, IdsFile] = MappingProxyType({})) -> None:
         if not change.empty:
             await asyncio.gather(*(self._apply(serving, change, files) for serving in list(self._attached)))
@@ -283,9 +300,12 @@ class Searchers:
         except SearcherGone:
             self._attached.discard(serving)
         except Exception as error:
-            self._attached.discard(serving)
-            log.warning("searcher-did-not-change", index=self._name, pid=serving.searcher.pid, why=repr(error))
-            await serving.searcher.end(grace=0)
+            await self._give_up(serving, repr(error))
+
+    async def _give_up(self, serving: Serving, why: str) -> None:
+        self._attached.discard(serving)
+        log.warning("searcher-did-not-change", index=self._name, pid=serving.searcher.pid, why=why)
+        await serving.searcher.end(grace=0)
 
     async def _watch(self, serving: Serving) -> None:
         """Wait for the end of the searcher that serves; unless another took its place, start the next one."""
