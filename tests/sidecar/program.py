@@ -38,11 +38,19 @@ def names(count: int, first: int = 0) -> list[str]:
 
 
 class Program:
-    """A running ``vectorindex-sidecar``. ``url`` is where it listens."""
+    """A running ``vectorindex-sidecar``. ``url`` is where it listens; ``wrapper``: a command that becomes it in the
+    end, by exec."""
 
-    def __init__(self, data_dir: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        wrapper: Sequence[str] = (),
+    ) -> None:
+        program = [sys.executable, "-m", "vectorindex.sidecar", "--data-dir", str(data_dir), "--port", "0"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "vectorindex.sidecar", "--data-dir", data_dir, "--port", "0", *arguments],
+            [*wrapper, *program, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

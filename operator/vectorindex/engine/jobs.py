@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -25,15 +25,8 @@ class Phase(StrEnum):
     SAMPLE = "sample"
 
 
-PROGRESS_AT: dict[Phase, tuple[int, int]] = {
-    Phase.READ: (0, 2),
-    Phase.GRAPH: (2, 89),
-    Phase.WRITE: (89, 91),
-    Phase.REPAIR: (91, 94),
-    Phase.VERIFY: (94, 96),
-    Phase.SAMPLE: (96, 99),
-}
-"""Percent of the whole operation at the start and the end of each phase; the swap makes it 100."""
+INSERT_ROWS = 1_024
+"""Rows given to hnswlib at a time: progress is reported, and a builder can be ended, between two."""
 
 Progress = Callable[[Phase, float], None]
 
@@ -55,6 +48,31 @@ class JobKind(StrEnum):
     FLUSH = "flush"
     REBUILD = "rebuild"
     OPTIMIZE = "optimize"
+
+
+_NEW_GRAPH = {
+    Phase.READ: (0, 1),
+    Phase.GRAPH: (1, 93),
+    Phase.WRITE: (93, 94),
+    Phase.REPAIR: (94, 95),
+    Phase.VERIFY: (95, 96),
+    Phase.SAMPLE: (96, 99),
+}
+PROGRESS_AT: dict[JobKind, dict[Phase, tuple[int, int]]] = {
+    JobKind.FINALIZE: _NEW_GRAPH,
+    JobKind.REBUILD: _NEW_GRAPH,
+    JobKind.OPTIMIZE: {Phase.GRAPH: (0, 60), Phase.SAMPLE: (60, 95)},
+}
+"""Percent of the whole operation at the start and the end of each phase, about by the time that it takes of 40,000
+items; the swap makes it 100. Of an optimize, ``GRAPH`` is all that is done to its segments, one after the other."""
+SEGMENT_PROGRESS: dict[Phase, tuple[int, int]] = {
+    Phase.READ: (0, 8),
+    Phase.GRAPH: (8, 67),
+    Phase.WRITE: (67, 87),
+    Phase.REPAIR: (87, 97),
+    Phase.VERIFY: (97, 100),
+}
+"""Percent of what an optimize does to one segment."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +153,12 @@ class BuildResult:
         return sum(segment.structure.unreachable for segment in self.segments)
 
 
-def overall_progress(phase: Phase, fraction: float) -> int:
+def progress_within(steps: Mapping[Phase, tuple[int, int]], phase: Phase, fraction: float) -> float:
+    """Percent of all ``steps`` at a fraction 0..1 of one of them."""
+    start, end = steps[phase]
+    return start + (end - start) * min(max(fraction, 0.0), 1.0)
+
+
+def overall_progress(kind: JobKind, phase: Phase, fraction: float) -> int:
     """Percent of the whole operation, rounded down, never 100."""
-    start, end = PROGRESS_AT[phase]
-    return int(start + (end - start) * min(max(fraction, 0.0), 1.0))
+    return int(progress_within(PROGRESS_AT[kind], phase, fraction))

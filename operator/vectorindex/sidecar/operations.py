@@ -27,8 +27,7 @@ from vectorindex.engine.errors import (
 from vectorindex.engine.ledger import NewOperation, OperationRecord, OperationState
 from vectorindex.engine.session import IngestSession
 from vectorindex.sidecar import convert, log
-from vectorindex.sidecar.build import BuildError
-from vectorindex.sidecar.errors import Conflict, NotFound, RequestError, Unavailable
+from vectorindex.sidecar.errors import BuildError, Conflict, NotFound, RequestError, Unavailable
 from vectorindex.sidecar.searcher_client import SearcherFailed, SearcherGone
 from vectorindex.sidecar.swap import Swap
 from vectorindex.wire.identity import GraphParameters
@@ -285,6 +284,8 @@ class Operations:
             if isinstance(error, IdConflict):
                 run.conflict = f"{error}: {', '.join(map(repr, error.external_ids))}"
             await self._fail(run, FailureReason.INVALID_REQUEST, str(error))
+        except OutOfSpace as error:
+            await self._fail(run, FailureReason.INSUFFICIENT_STORAGE, str(error))
         except (EngineError, RequestError, SearcherFailed, SearcherGone) as error:
             await self._fail(run, FailureReason.BUILD_FAILED, str(error))
         except Exception as error:

@@ -24,9 +24,8 @@ from vectorindex.engine.recall import RecallSample, SampleRequest, recall
 from vectorindex.engine.segments import Role
 from vectorindex.engine.session import IngestSession, SessionMode
 from vectorindex.engine.store import IndexStatus
-from vectorindex.sidecar import build, convert
-from vectorindex.sidecar.build import BuildError
-from vectorindex.sidecar.errors import TooManyRequests
+from vectorindex.sidecar import build, convert, resources
+from vectorindex.sidecar.errors import BuildError, TooManyRequests
 from vectorindex.sidecar.limits import builder_threads
 from vectorindex.sidecar.serving import Answer, Serving
 from vectorindex.wire.identity import GraphParameters
@@ -140,6 +139,7 @@ class Swap:
     async def _swap(self, job: BuildJob, judge: Judge) -> None:
         async with self._discarding(job):
             built = await build.run(job, self._progress)
+            resources.require_for_searcher(job)
             candidate = await self._index.searchers.prepare(lambda: self._store.candidate(job, built))
             try:
                 outcome = await judge(built, candidate)

@@ -45,6 +45,8 @@ class FailureReason(StrEnum):
 
     RECALL_REGRESSED = "RecallRegressed"
     INVALID_REQUEST = "InvalidRequest"
+    INSUFFICIENT_MEMORY = "InsufficientMemory"
+    INSUFFICIENT_STORAGE = "InsufficientStorage"
     INDEX_CORRUPT = "IndexCorrupt"
     BUILD_FAILED = "BuildFailed"
     RESTART_LIMIT_EXCEEDED = "RestartLimitExceeded"

@@ -250,7 +250,7 @@ def test_progress_rises_through_all_phases(tmp_path: Path) -> None:
     load(store, random_items(3_000))
     seen: list[int] = []
     job = store.plan_rebuild(None, 2, SampleRequest())
-    built = build(job, lambda phase, part: seen.append(overall_progress(phase, part)))
+    built = build(job, lambda phase, part: seen.append(overall_progress(job.kind, phase, part)))
     assert seen == sorted(seen)
     assert 0 <= seen[0] < seen[-1] < 100
     assert len({percent for percent in seen if 2 < percent < 90}) >= 2
