@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.sidecar.program import Client, Launch, Program, connect, names, real_vectors
+from tests.sidecar.program import Client, Launch, Program, connect, eventually, names, real_vectors, rows
+from vectorindex.engine.hnsw_file import HnswFile
+from vectorindex.engine.params import Metric
 from vectorindex.wire.operations import unpack_bitmap
 
 SLOW = {"M": 24, "ef_construction": 500}  # a build of seconds, so that there is something to interrupt
@@ -174,6 +176,61 @@ async def test_builds_wait_for_each_other_in_order(filled: Program) -> None:
         assert (await client.operation("demo", "one.1"))["state"] == "Succeeded"
         assert (await client.operation("demo", "two.1"))["state"] == "Cancelled"
         assert (await client.state("demo"))["parameters"]["M"] == SLOW["M"]
+
+
+async def test_a_rebuild_changes_every_parameter_while_items_come_and_go(filled: Program, folder: Path) -> None:
+    vectors = real_vectors()
+    wanted = {"M": 24, "ef_construction": 400, "ef_search": 91, "rng_seed": 7}
+    async with connect(filled) as client:
+        assert not set(wanted.items()) & set((await client.state("demo"))["parameters"].items())
+        await client.put("demo", "all.1", "Rebuild", params=wanted)
+        await client.running("demo", "all.1")
+        await client.ok("POST", "/init", {"index_name": "demo", "mode": "upsert"})
+        await client.ok("POST", "/ingest/batch?index_name=demo", rows(names(50, first=3000), vectors[3000:3050]))
+        await client.delete("demo", ["item-8"])
+        status = await client.finished("demo", "all.1")
+        assert status["state"] == "Succeeded", status
+        assert status["result"]["parameters"] == wanted
+        await client.ok("POST", "/finalize", {"index_name": "demo"})
+        assert (await client.state("demo"))["parameters"] == wanted
+        main, delta = (HnswFile.open(path, 384, Metric.COSINE) for path in sorted(folder.glob("*.hnsw")))
+        assert [(graph.count, graph.m, graph.ef_construction) for graph in (main, delta)] == [
+            (3000, 24, 400),
+            (50, 24, 400),
+        ]
+        levels = main.graph.levels().copy()
+        assert await client.search("demo", vectors[3017], k=1) == ["item-3017"]
+        assert "item-8" not in await client.search("demo", vectors[8], k=20)
+
+        await client.put("demo", "seed.1", "Rebuild", params={"rng_seed": 8})
+        assert (await client.finished("demo", "seed.1"))["result"]["parameters"] == wanted | {"rng_seed": 8}
+        (again,) = (HnswFile.open(path, 384, Metric.COSINE) for path in folder.glob("*.hnsw"))
+        assert not np.array_equal(levels[:2000], again.graph.levels()[:2000]), "the seed draws the levels"
+
+
+async def test_how_long_it_still_takes_and_what_the_next_would_take(filled: Program) -> None:
+    async with connect(filled) as client:
+        await client.delete("demo", names(600))
+        before = (await client.state("demo"))["estimates"]
+        assert (before["rebuild"]["measured"], before["optimize"]["measured"]) == (False, False)
+        assert before["optimize"]["seconds"] <= before["rebuild"]["seconds"]
+        assert 3_000_000 < before["optimize"]["disk_bytes"] <= before["rebuild"]["disk_bytes"]
+        await client.put("demo", "timed.1", "Rebuild", params=SLOW | {"ef_construction": 1_500})
+
+        async def known() -> int | None:
+            status = await client.operation("demo", "timed.1")
+            assert status["state"] in ("Queued", "Running"), status
+            return status.get("remaining_seconds")
+
+        assert 0 < await eventually(known, "the remaining time to be known") < 600
+        status = await client.finished("demo", "timed.1")
+        assert status["state"] == "Succeeded", status
+        assert "remaining_seconds" not in status
+        after = (await client.state("demo"))["estimates"]
+        took = sum(status["result"]["seconds"].values())
+        assert after["rebuild"]["measured"]
+        assert took <= after["rebuild"]["seconds"] <= 1.1 * (took + 1) + 1
+        assert not after["optimize"]["measured"]
 
 
 async def test_a_running_rebuild_is_cancelled_at_once(filled: Program, folder: Path) -> None:

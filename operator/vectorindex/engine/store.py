@@ -55,7 +55,7 @@ DATABASE_NAME = "index.db"
 class IndexStatus:
     """``spec`` with the parameters in force; ``size``: bytes of the database and of all segments; ``sequence``:
     LSN of the last write; ``tail_rows`` wait in the journal; ``read_only``: why writes are refused, None if they are
-    not."""
+    not; ``live``: items by generation."""
 
     spec: IndexSpec
     configuration: dict[str, Any]
@@ -65,6 +65,7 @@ class IndexStatus:
     size: int
     read_only: str | None
     segments: tuple[Segment, ...]
+    live: dict[int, int]
 
     @property
     def parameters(self) -> Parameters:
@@ -129,6 +130,7 @@ class Store:
             size=self._database.size + sum(segment.size for segment in self._segments),
             read_only=self._database.read_only,
             segments=self._segments,
+            live=dict(self._tally.live),
         )
 
     def configure(self, configuration: dict[str, Any], ef_search: int | None = None) -> None:
@@ -398,6 +400,11 @@ class Store:
         """All of them, in order of creation."""
         with self._database.guarded() as connection:
             return ledger.all_records(connection)
+
+    def last_result(self, kind: str) -> dict[str, Any] | None:
+        """Of the last operation of this kind that succeeded; None: none has."""
+        with self._database.guarded() as connection:
+            return ledger.last_result(connection, kind)
 
     def unfinished_operations(self) -> list[OperationRecord]:
         """Those that are Queued or Running, in order of creation."""

@@ -61,8 +61,11 @@ def desired(configuration: Configuration) -> DesiredParameters:
     return DesiredParameters(m=configuration.desired_m, ef_construction=configuration.desired_ef_construction)
 
 
-def operation_status(record: OperationRecord, volume_id: str, progress: int | None = None) -> OperationStatus:
-    """A record of the ledger as the API answers it; ``progress`` of the running attempt, if there is one."""
+def operation_status(
+    record: OperationRecord, volume_id: str, progress: int | None = None, remaining: int | None = None
+) -> OperationStatus:
+    """A record of the ledger as the API answers it; ``progress`` of the running attempt, if there is one, and the
+    seconds ``remaining`` of it, if they are known."""
     state = OperationState(record.state)
     kind = OperationKind(record.kind) if record.kind else None
     reference = ObjectReference(name=record.object_name, uid=record.object_uid) if record.object_uid else None
@@ -74,6 +77,7 @@ def operation_status(record: OperationRecord, volume_id: str, progress: int | No
         reason=record.reason,
         message=record.message,
         progress=record.progress if progress is None else progress,
+        remaining_seconds=remaining,
         restarts=record.restarts,
         volume_id=volume_id,
         object=reference,

@@ -17,8 +17,7 @@ from vectorindex.engine.flush import TAILS, rows_of_a_flush
 from vectorindex.engine.jobs import BuildJob, BuildResult
 from vectorindex.engine.segments import Segment
 from vectorindex.sidecar import build, log
-from vectorindex.sidecar.build import BuildError
-from vectorindex.sidecar.errors import TooManyRequests
+from vectorindex.sidecar.errors import BuildError, TooManyRequests
 from vectorindex.sidecar.searcher_client import SearcherFailed
 from vectorindex.sidecar.tasks import to_its_end
 

@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from vectorindex.engine.errors import EngineError, OperationConflict
 from vectorindex.engine.ledger import NewOperation
 from vectorindex.engine.params import IndexSpec, Metric
-from vectorindex.engine.policy import rebuild_reasons
 from vectorindex.engine.session import IngestSession, SessionMode
-from vectorindex.engine.store import IndexStatus, Store
+from vectorindex.engine.store import Store
 from vectorindex.engine.writes import Delete, Deletion, Upsert, Upserted, Write, Written
-from vectorindex.sidecar import convert, log
+from vectorindex.sidecar import convert, log, maintenance
 from vectorindex.sidecar.errors import BadRequest, Conflict
 from vectorindex.sidecar.flusher import Flusher
 from vectorindex.sidecar.operations import Operations
@@ -30,7 +29,7 @@ from vectorindex.sidecar.serving import Answer, Searchers
 from vectorindex.sidecar.write_queue import WriteQueue
 from vectorindex.sidecar.writer import Writer
 from vectorindex.wire.operations import distinct
-from vectorindex.wire.state import Configuration, Counts, IndexState, MaintenanceReason, PodIdentity
+from vectorindex.wire.state import Configuration, Counts, IndexState, PodIdentity
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,6 +61,7 @@ class Index:
         self._boot_id = boot_id
         self._identity = identity
         self._session: IngestSession | None = None
+        self._past: maintenance.Past = {}
 
     @classmethod
     async def open(
@@ -85,6 +85,7 @@ class Index:
         index = cls(writer, store, spec, volume_id, boot_id, identity)
         try:
             check(spec)
+            await index.refresh_parameters()
             await index.searchers.start()
             await index.operations.resume()
         except BaseException:
@@ -232,13 +233,15 @@ class Index:
         log.info("configured", index=self.name, **changes)
 
     async def refresh_parameters(self) -> None:
-        """Read again what searches use; after every transaction that may change it."""
+        """Read again what searches use, and how long the last builds took; after every transaction that may change
+        it."""
         self._ef_search = (await self.run(self.store.status)).parameters.ef_search
+        self._past = await self.run(maintenance.read_past, self.store)
 
     async def state(self) -> IndexState:
         status = await self.run(self.store.status)
         configuration = Configuration.model_validate(status.configuration)
-        reasons = _reasons(status, configuration)
+        reasons = maintenance.reasons(status, configuration)
         return IndexState(
             volume_id=self._volume_id,
             boot_id=self._boot_id,
@@ -255,19 +258,11 @@ class Index:
             configuration=configuration,
             needs_rebuild=bool(reasons),
             reasons=reasons,
+            figures=maintenance.figures(status, configuration),
+            estimates=maintenance.estimates(status, configuration, self._past),
             read_only=status.read_only,
             operations=await self.operations.unfinished(),
         )
-
-
-def _reasons(status: IndexStatus, configuration: Configuration) -> tuple[MaintenanceReason, ...]:
-    reasons = rebuild_reasons(
-        status.counts,
-        status.parameters,
-        convert.thresholds(configuration, status.spec.delta_ratio),
-        convert.desired(configuration),
-    )
-    return tuple(MaintenanceReason(reason) for reason in reasons)
 
 
 def _as_json(answer: Answer) -> bytes:

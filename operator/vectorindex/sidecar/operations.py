@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from vectorindex.engine.ledger import NewOperation, OperationRecord, OperationSt
 from vectorindex.engine.session import IngestSession
 from vectorindex.sidecar import convert, log
 from vectorindex.sidecar.errors import BuildError, Conflict, NotFound, RequestError, Unavailable
+from vectorindex.sidecar.pace import Pace
 from vectorindex.sidecar.searcher_client import SearcherFailed, SearcherGone
 from vectorindex.sidecar.swap import Swap
 from vectorindex.wire.identity import GraphParameters
@@ -69,6 +71,7 @@ class _Run:
     id: str
     kind: OperationKind
     progress: int = 0
+    pace: Pace = field(default_factory=Pace)
     conflict: str = ""
     session: IngestSession | None = None
     task: asyncio.Task[None] = field(init=False)
@@ -350,13 +353,16 @@ class Operations:
 
     def _status(self, record: OperationRecord) -> OperationStatus:
         run = self._runs.get(record.id)
-        running = run is not None and record.state is OperationState.RUNNING
-        return convert.operation_status(record, self._volume_id, run.progress if run is not None and running else None)
+        if run is None or record.state is not OperationState.RUNNING:
+            return convert.operation_status(record, self._volume_id)
+        remaining = run.pace.remaining(time.monotonic())
+        return convert.operation_status(record, self._volume_id, run.progress, remaining)
 
 
 def _swap(index: Index, run: _Run) -> Swap:
     def progress(percent: int) -> None:
         run.progress = max(run.progress, percent)
+        run.pace.note(run.progress, time.monotonic())
 
     return Swap(index, run.id, progress, run.undisturbed)
 

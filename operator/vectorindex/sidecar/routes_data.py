@@ -97,6 +97,8 @@ class _DataApi:
                 "bytes": state.bytes,
                 "parameters": state.parameters.to_json(),
                 "reasons": state.reasons,
+                "figures": state.figures.to_json() if state.figures else None,
+                "estimates": state.estimates.to_json() if state.estimates else None,
             }
         )
 

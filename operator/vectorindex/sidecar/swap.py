@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from vectorindex.engine.distance import Neighbours
 from vectorindex.engine.jobs import BuildJob, BuildResult
-from vectorindex.engine.params import Parameters
 from vectorindex.engine.recall import RecallSample, SampleRequest, recall
 from vectorindex.engine.segments import Role
 from vectorindex.engine.session import IngestSession, SessionMode
@@ -132,7 +131,7 @@ class Swap:
             measured = await self._measure(built.sample, candidate, ef_before, ef_after)
             _refuse_regression(measured, verify)
             seconds = {**built.seconds, "recall": round(time.monotonic() - started, 3)}
-            return lambda: _result(before, self._store.status(), built, job.parameters, measured, seconds).to_json()
+            return lambda: _result(before, self._store.status(), built, job, measured, seconds).to_json()
 
         await self._swap(job, judge)
 
@@ -205,7 +204,7 @@ def _result(
     before: IndexStatus,
     now: IndexStatus,
     built: BuildResult,
-    parameters: Parameters,
+    job: BuildJob,
     measured: Recall | None,
     seconds: dict[str, float],
 ) -> GraphResult:
@@ -222,8 +221,9 @@ def _result(
         computations=Computations(before=computations.before, after=computations.after) if computations else None,
         links_repaired=built.links_repaired,
         unreachable=BeforeAfter(before=built.unreachable_before, after=built.unreachable),
-        parameters=convert.parameters_in_force(parameters),
+        parameters=convert.parameters_in_force(job.parameters),
         seconds=seconds,
+        threads=job.threads,
     )
 
 

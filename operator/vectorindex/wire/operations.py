@@ -147,8 +147,8 @@ class ParametersInForce(WireModel):
 
 class GraphResult(WireModel):
     """What a rebuild or an optimize did. ``vectors``: live items; ``bytes``: the files of the index; ``links_repaired``
-    were put across the gaps of deleted items, or to make items reachable; ``seconds``: by phase. ``recall`` and
-    ``computations`` are None when there was nothing to measure them on, or nothing has changed."""
+    were put across the gaps of deleted items, or to make items reachable; ``seconds``: by phase, with ``threads`` at
+    work. ``recall`` and ``computations`` are None when there was nothing to measure them on, or nothing has changed."""
 
     vectors: BeforeAfter
     bytes: BeforeAfter
@@ -158,11 +158,13 @@ class GraphResult(WireModel):
     unreachable: BeforeAfter
     parameters: ParametersInForce
     seconds: dict[str, float] = Field(default_factory=dict)
+    threads: int = 1
 
 
 class OperationStatus(WireModel):
     """An operation as the sidecar answers it. ``kind`` is None for one that was cancelled before it arrived;
-    ``progress`` is in percent; ``restarts`` counts how often the sidecar took it up again after its own restart."""
+    ``progress`` is in percent; ``remaining_seconds``: about how long it still runs, None while that is unknown;
+    ``restarts`` counts how often the sidecar took it up again after its own restart."""
 
     id: str
     kind: OperationKind | None = None
@@ -170,6 +172,7 @@ class OperationStatus(WireModel):
     reason: str = ""
     message: str = ""
     progress: int = Field(default=0, ge=0, le=100)
+    remaining_seconds: int | None = None
     restarts: int = 0
     volume_id: str
     object: ObjectReference | None = None
