@@ -220,7 +220,7 @@ async def test_how_long_it_still_takes_and_what_the_next_would_take(filled: Prog
         async def known() -> int | None:
             status = await client.operation("demo", "timed.1")
             assert status["state"] in ("Queued", "Running"), status
-            return status.get("remaining_seconds")
+            return int(status.get("remaining_seconds", 0)) or None
 
         assert 0 < await eventually(known, "the remaining time to be known") < 600
         status = await client.finished("demo", "timed.1")
