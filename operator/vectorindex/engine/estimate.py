@@ -1,22 +1,24 @@
 """What a build will take of memory and disk: pure functions of the sizes that go in, for a decision before it starts.
 
-Upper bounds, meant to be near: measured peaks of anonymous memory are 85 to 99 % of them (``docs/design/resources.md``
+Upper bounds, meant to be near: measured peaks of anonymous memory are 79 to 97 % of them (``docs/design/resources.md``
 has the table). A graph's file is exact but for its upper levels, which the level generator draws: 1/(M - 1) lists per
 item are expected.
 
 A swap goes through two peaks, one after the other: the searcher that serves and the builder, then, once the builder has
-ended, the searcher that serves and the new one. Never all three.
+ended, the searcher that serves and the new one. Never all three. Where a delta is put beside a main segment, no new
+searcher is started.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from vectorindex.engine import hnsw_file, ids_file
 from vectorindex.engine.jobs import INSERT_ROWS, BuildJob, JobKind
+from vectorindex.engine.segments import Role, Segment
 from vectorindex.engine.session import SessionMode
 
 BUILDER_BYTES = 23_000_000
@@ -26,8 +28,10 @@ SEARCHER_BYTES = 22_000_000
 _HNSWLIB_ITEM = 125
 """Beside its part of the file: link pointer 8, level 4, mutex 40, entry of the label table about 45, order and labels
 of the view 12, and what the allocator adds."""
-_INSERTED_ITEM = 240
-"""As above in a builder, and the source: labels, owners, rows and elements, norms; the ID as an object of Python."""
+_MAPPED_ITEM = 40
+"""Of a delta, which is searched in its file: levels and places of the lists, order, labels, marks."""
+_INSERTED_ITEM = 280
+"""As above in a builder, and the source: labels, owners, rows and elements, their order; the ID as an object."""
 _COMPACTED_ITEM = 100
 """Of each stored item of the segments that an optimize reads: levels, places, order, numbers in the new graph."""
 _VISITED_ITEM = 2
@@ -42,25 +46,27 @@ _SPARE_DISK = 8 * 2**20
 
 @dataclass(frozen=True)
 class Stored:
-    """``count`` items in one graph with ``m``, of which ``live``; all their IDs together have ``id_bytes``."""
+    """``count`` items in one graph with ``m``, of which ``live``; all their IDs together have ``id_bytes``. ``loaded``:
+    by hnswlib, as a main segment is."""
 
     count: int
     live: int
     m: int
     id_bytes: int
+    loaded: bool = True
 
 
 @dataclass(frozen=True)
 class Work:
-    """A build, as far as its size counts. ``segments`` are sealed; ``m`` is the new graph's; ``session``: rows that
-    come, ``replaces_all``: they take the place of everything."""
+    """A build, as far as its size counts. ``segments`` are sealed; ``m`` is the new graph's; ``rows`` come from a
+    session or the journal; ``replaces_all``: they take the place of everything."""
 
     kind: JobKind
     dimensions: int
     segments: tuple[Stored, ...]
     m: int
     threads: int
-    session: Stored | None = None
+    rows: Stored | None = None
     replaces_all: bool = False
 
 
@@ -96,33 +102,42 @@ def work_of(job: BuildJob) -> Work:
     segments = []
     for segment in job.view.segments:
         first, last = np.searchsorted(dead, np.array([segment.min_label, segment.max_label + 1], np.uint64))
-        segments.append(stored(segment.count, int(last - first), segment.parameters.m, segment.ids.size))
-    session = None
-    if job.session is not None:
-        rows = job.session.rows
-        id_bytes = rows.ids_path.stat().st_size - rows.count  # one newline each
-        session = Stored(rows.count, rows.count, job.parameters.m, id_bytes)
+        segments.append(stored(segment, segment.count - int(last - first)))
     return Work(
         kind=job.kind,
         dimensions=job.view.dimensions,
         segments=tuple(segments),
         m=job.parameters.m,
         threads=job.threads,
-        session=session,
+        rows=_rows_of(job),
         replaces_all=job.session is not None and job.session.mode is SessionMode.BUILD,
     )
 
 
-def stored(count: int, dead: int, m: int, ids_file_bytes: int) -> Stored:
-    """A segment by the figures of the manifest."""
-    return Stored(count, count - dead, m, ids_file_bytes - ids_bytes(count, 0))
+def stored(segment: Segment, live: int) -> Stored:
+    """A segment by the figures of the manifest, of whose items ``live`` are so."""
+    id_bytes = segment.ids.size - ids_bytes(segment.count, 0)
+    return Stored(segment.count, live, segment.parameters.m, id_bytes, segment.role is Role.MAIN)
+
+
+def _rows_of(job: BuildJob) -> Stored | None:
+    if job.session is not None:
+        rows = job.session.rows
+        id_bytes = rows.ids_path.stat().st_size - rows.count  # one newline each
+        return Stored(rows.count, rows.count, job.parameters.m, id_bytes)
+    if job.kind is JobKind.FLUSH:
+        tail = job.view.live_tail
+        return Stored(len(tail), len(tail), job.parameters.m, sum(len(name.encode()) for name in tail.external_ids))
+    return None
 
 
 def needs(work: Work) -> Need:
     """What the build will take."""
     if work.kind is JobKind.OPTIMIZE:
         return _optimize(work)
-    return _rebuild(work) if work.session is None else _finalize(work, work.session)
+    if work.rows is None:
+        return _rebuild(work)
+    return _flush(work, work.rows) if work.kind is JobKind.FLUSH else _finalize(work, work.rows)
 
 
 def _rebuild(work: Work) -> Need:
@@ -135,22 +150,34 @@ def _rebuild(work: Work) -> Need:
     )
 
 
-def _finalize(work: Work, session: Stored) -> Need:
+def _finalize(work: Work, rows: Stored) -> Need:
+    beside = not work.replaces_all and any(segment.loaded for segment in work.segments)
     kept = [] if work.replaces_all else list(work.segments)
+    serving = _MAPPED_ITEM * rows.count if beside else _searching(work, [*kept, rows])
     # The rows may touch every page of the items that are there, once in the log; and the file grows by their own.
-    items = [*work.segments, session, session]
-    rows = sum(_ROW_BYTES * part.live + part.id_bytes for part in items)
+    items = sum(_ROW_BYTES * part.live + part.id_bytes for part in (*work.segments, rows, rows))
     return Need(
-        builder=_inserting(work, session) + session.id_bytes,
-        searcher=_searching(work, [*kept, session]) + _STAGED_ITEM * session.count + session.id_bytes,
-        disk=_files(work, [session]) + rows + _SPARE_DISK,
+        builder=_inserting(work, rows) + rows.id_bytes,
+        searcher=serving + _STAGED_ITEM * rows.count + rows.id_bytes,
+        disk=_files(work, [rows]) + items + _SPARE_DISK,
+    )
+
+
+def _flush(work: Work, rows: Stored) -> Need:
+    """A delta of the journal's rows and of some deltas; the rows are overwritten in the journal, by way of the log."""
+    new = _live_part([*work.segments, rows], work.m)
+    journal = (_ROW_BYTES + 4 * work.dimensions) * rows.count + rows.id_bytes
+    return Need(
+        builder=_inserting(work, new) + 2 * journal,
+        searcher=_MAPPED_ITEM * new.count,
+        disk=_files(work, [new]) + journal + _SPARE_DISK,
     )
 
 
 def _optimize(work: Work) -> Need:
     """Segments with dead items, one after the other; what was read of each stays until the end."""
     changed = [segment for segment in work.segments if segment.live < segment.count]
-    new = [_live_part([segment], segment.m) for segment in changed]
+    new = [replace(_live_part([segment], segment.m), loaded=segment.loaded) for segment in changed]
     largest = max((max(graph_bytes(part.count, work.dimensions, part.m), _repairing(part)) for part in new), default=0)
     read = sum(_COMPACTED_ITEM * segment.count + segment.id_bytes for segment in work.segments)
     after = [segment for segment in work.segments if segment.live == segment.count] + new
@@ -170,7 +197,7 @@ def _live_part(segments: Sequence[Stored], m: int) -> Stored:
 
 def _inserting(work: Work, new: Stored) -> int:
     """The graph grows in memory, before its repair and its checks work on the file."""
-    rows = 16 * INSERT_ROWS * work.dimensions  # as read, as stored, and their lengths in float64
+    rows = 16 * min(INSERT_ROWS, new.count) * work.dimensions  # as read, as stored, and their lengths in float64
     items = _INSERTED_ITEM * new.count + new.id_bytes + _visited(work, new.count)
     return BUILDER_BYTES + rows + graph_bytes(new.count, work.dimensions, new.m) + items
 
@@ -181,9 +208,11 @@ def _repairing(part: Stored) -> int:
 
 
 def _searching(work: Work, segments: Sequence[Stored]) -> int:
-    count = sum(segment.count for segment in segments)
-    graphs = sum(graph_bytes(segment.count, work.dimensions, segment.m) for segment in segments if segment.count)
-    return SEARCHER_BYTES + graphs + _HNSWLIB_ITEM * count + _visited(work, count)
+    loaded = [segment for segment in segments if segment.loaded and segment.count]
+    graphs = sum(graph_bytes(segment.count, work.dimensions, segment.m) for segment in loaded)
+    items = sum(_HNSWLIB_ITEM * segment.count for segment in loaded)
+    mapped = sum(_MAPPED_ITEM * segment.count for segment in segments if not segment.loaded)
+    return SEARCHER_BYTES + graphs + items + mapped + _visited(work, sum(segment.count for segment in segments))
 
 
 def _visited(work: Work, count: int) -> int:

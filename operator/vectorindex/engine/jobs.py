@@ -60,6 +60,7 @@ _NEW_GRAPH = {
 }
 PROGRESS_AT: dict[JobKind, dict[Phase, tuple[int, int]]] = {
     JobKind.FINALIZE: _NEW_GRAPH,
+    JobKind.FLUSH: _NEW_GRAPH,
     JobKind.REBUILD: _NEW_GRAPH,
     JobKind.OPTIMIZE: {Phase.GRAPH: (0, 60), Phase.SAMPLE: (60, 95)},
 }

@@ -78,16 +78,10 @@ def _estimate(kind: JobKind, status: IndexStatus, configuration: Configuration, 
     m = (desired.m if changed else None) or in_force.m
     ef_construction = (desired.ef_construction if changed else None) or in_force.ef_construction
     threads = configuration.threads or builder_threads()
-    segments = tuple(
-        estimate.stored(
-            segment.count,
-            segment.count - status.live[segment.generation],
-            segment.parameters.m,
-            segment.ids.size,
-        )
-        for segment in status.segments
-    )
-    need = estimate.needs(estimate.Work(kind, status.spec.dimensions, segments, m, threads))
+    flushed = status.counts.live - sum(status.live.values())  # a run begins with a flush of what is in the journal
+    segments = [estimate.stored(segment, status.live[segment.generation]) for segment in status.segments]
+    segments.append(estimate.Stored(flushed, flushed, m, 0, loaded=False))
+    need = estimate.needs(estimate.Work(kind, status.spec.dimensions, tuple(segments), m, threads))
     touched = sum(part.live for part in segments if changed or part.live < part.count)
     build = Build(kind, touched, status.spec.dimensions, m, ef_construction, threads)
     time = duration.expected(build, past.get(kind))

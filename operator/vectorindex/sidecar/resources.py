@@ -12,7 +12,12 @@ from vectorindex.sidecar.memory import Allowance
 from vectorindex.wire.operations import FailureReason
 from vectorindex.wire.text import bytes_text
 
-_NAMES = {JobKind.FINALIZE: "a finalize", JobKind.REBUILD: "a rebuild", JobKind.OPTIMIZE: "an optimize"}
+_NAMES = {
+    JobKind.FINALIZE: "a finalize",
+    JobKind.FLUSH: "a flush",
+    JobKind.REBUILD: "a rebuild",
+    JobKind.OPTIMIZE: "an optimize",
+}
 
 
 def require(job: BuildJob) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from tests.unit.engine.harness import load, new_index, plan_load, random_items, run
+from tests.unit.engine.harness import load, new_index, plan_load, random_items, run, write
 from vectorindex.engine.estimate import Need, Stored, Work, graph_bytes, ids_bytes, needs, work_of
-from vectorindex.engine.jobs import BuildJob, JobKind
+from vectorindex.engine.jobs import JobKind
 from vectorindex.engine.params import Metric, Parameters
 from vectorindex.engine.session import SessionMode
 
@@ -34,17 +34,16 @@ def test_files_have_the_estimated_size(tmp_path: Path, dimensions: int, m: int) 
 
 MEASURED = [
     # kind, items, dead, dimensions, M, threads; peak of the builder and of the new searcher (docs/design/resources.md)
-    (JobKind.REBUILD, 10_000, 0, 384, 16, 1, 43.4, 38.4),
-    (JobKind.REBUILD, 40_000, 0, 384, 16, 1, 100.2, 92.5),
-    (JobKind.REBUILD, 40_000, 0, 384, 16, 2, 99.0, 92.5),
-    (JobKind.REBUILD, 100_000, 0, 16, 16, 2, 68.8, 53.8),
-    (JobKind.REBUILD, 40_000, 0, 64, 32, 2, 51.8, 46.1),
-    (JobKind.REBUILD, 20_000, 0, 768, 32, 1, 98.7, 89.6),
-    (JobKind.OPTIMIZE, 10_000, 2_000, 384, 16, 1, 30.8, 34.8),
-    (JobKind.OPTIMIZE, 40_000, 8_000, 384, 16, 1, 73.0, 78.1),
-    (JobKind.OPTIMIZE, 100_000, 20_000, 16, 16, 2, 46.7, 46.6),
-    (JobKind.OPTIMIZE, 40_000, 8_000, 64, 32, 2, 36.2, 41.0),
-    (JobKind.OPTIMIZE, 20_000, 4_000, 768, 32, 1, 71.5, 75.8),
+    (JobKind.REBUILD, 12_500, 0, 384, 16, 1, 49.0, 41.9),
+    (JobKind.REBUILD, 44_096, 0, 384, 16, 2, 108.5, 99.3),
+    (JobKind.REBUILD, 104_096, 0, 16, 16, 2, 73.7, 53.9),
+    (JobKind.REBUILD, 44_096, 0, 64, 32, 2, 57.7, 48.2),
+    (JobKind.REBUILD, 24_096, 0, 768, 32, 1, 115.0, 102.9),
+    (JobKind.OPTIMIZE, 12_500, 2_500, 384, 16, 1, 34.5, 37.3),
+    (JobKind.OPTIMIZE, 44_096, 8_820, 384, 16, 2, 79.3, 83.0),
+    (JobKind.OPTIMIZE, 104_096, 20_820, 16, 16, 2, 48.1, 46.5),
+    (JobKind.OPTIMIZE, 44_096, 8_820, 64, 32, 2, 38.7, 42.1),
+    (JobKind.OPTIMIZE, 24_096, 4_820, 768, 32, 1, 83.0, 86.1),
 ]
 
 
@@ -57,6 +56,24 @@ def test_estimates_lie_above_what_was_measured_but_not_far(
     assert searcher * MB < need.searcher < 1.1 * searcher * MB
 
 
+@pytest.mark.parametrize(
+    ("count", "dimensions", "m", "builder"),
+    [
+        (2_500, 384, 16, 37.8),
+        (4_096, 384, 16, 47.4),
+        (4_096, 16, 16, 23.4),
+        (4_096, 64, 32, 27.0),
+        (4_096, 768, 32, 73.1),
+    ],
+)
+def test_a_flush_and_what_it_took(count: int, dimensions: int, m: int, builder: float) -> None:
+    rows = Stored(count, count, m, 11 * count)
+    need = needs(Work(JobKind.FLUSH, dimensions, (), m, 1, rows))
+    assert builder * MB < need.builder < 1.15 * builder * MB
+    assert need.searcher < MB, "the searcher that serves maps the file"
+    assert need.disk > (8 * m + 8 * dimensions) * count, "the file, and the journal's pages in the log"
+
+
 def test_memory_is_the_higher_of_two_peaks_that_do_not_meet() -> None:
     assert Need(builder=5, searcher=3, disk=0).memory == 5
     assert Need(builder=2, searcher=3, disk=0).memory == 3
@@ -67,7 +84,7 @@ def test_a_rebuild_costs_what_is_live_with_the_new_parameters() -> None:
     assert whole.builder - half.builder > 20_000 * 4 * 384
     assert whole.disk - half.disk > 20_000 * 4 * 384 - 24 * 20_000
     wider = needs(Work(JobKind.REBUILD, 384, work().segments, 48, 1))
-    assert wider.disk - whole.disk > 40_000 * 8 * (48 - 16)
+    assert wider.disk - whole.disk > 40_000 * (8 * (48 - 16) - 1)
 
 
 def test_an_optimize_rewrites_only_the_segments_with_dead_items() -> None:
@@ -88,11 +105,21 @@ def test_an_index_of_nothing_costs_little(kind: JobKind) -> None:
         assert need.disk < 9 * MB
 
 
-def test_a_session_that_replaces_everything_needs_no_room_for_the_rest_in_the_searcher() -> None:
+def test_a_searcher_maps_a_delta_and_loads_a_main_segment() -> None:
+    main = Stored(40_000, 40_000, 16, 440_000)
+    delta = Stored(1_000, 800, 16, 11_000, loaded=False)
+    beside = needs(Work(JobKind.OPTIMIZE, 384, (main, delta), 16, 1))
+    alone = needs(Work(JobKind.OPTIMIZE, 384, (main,), 16, 1))
+    assert 0 < beside.searcher - alone.searcher < 100_000
+
+
+def test_a_session_beside_a_main_segment_starts_no_searcher() -> None:
     old, new = Stored(40_000, 40_000, 16, 440_000), Stored(10_000, 10_000, 16, 110_000)
     beside = needs(Work(JobKind.FINALIZE, 384, (old,), 16, 1, new))
     instead = needs(Work(JobKind.FINALIZE, 384, (old,), 16, 1, new, replaces_all=True))
-    assert beside.searcher - instead.searcher > graph_bytes(39_000, 384, 16)
+    first = needs(Work(JobKind.FINALIZE, 384, (replace(old, loaded=False),), 16, 1, new))
+    assert beside.searcher < 5 * MB
+    assert graph_bytes(10_000, 384, 16) < instead.searcher < first.searcher
     assert beside.builder == instead.builder
 
 
@@ -105,9 +132,16 @@ def test_the_sizes_of_real_jobs(tmp_path: Path) -> None:
     store.commit(job, run(job))
     session.discard()
     store.delete([f"item-{number}" for number in range(100)])
-    rebuild: BuildJob = store.plan_rebuild(Parameters(m=9), 3, None)
+    rebuild = store.plan_rebuild(Parameters(m=9), 3, None)
     assert work_of(rebuild) == Work(JobKind.REBUILD, 8, (Stored(500, 400, 4, text),), 9, 3)
-    load(store, random_items(50, prefix="more"))
-    counts = [(part.count, part.live) for part in work_of(store.plan_optimize(1, None)).segments]
-    assert counts == [(500, 400), (50, 50)]
-    assert np.array_equal(store.view_spec().dead, np.arange(100, dtype=np.uint64))
+    store.discard(rebuild)
+    write(store, random_items(50, prefix="more"))
+    store.delete(["more-7"])
+    flush = store.plan_flush()
+    assert flush is not None
+    written = Stored(49, 49, 4, sum(len(f"more-{number}") for number in range(50) if number != 7))
+    assert work_of(flush) == Work(JobKind.FLUSH, 8, (), 4, 1, written)
+    store.commit(flush, run(flush))
+    segments = work_of(store.plan_optimize(1, None)).segments
+    assert [(part.count, part.live, part.loaded) for part in segments] == [(500, 400, True), (49, 49, False)]
+    store.close()
