@@ -103,11 +103,13 @@ def test_threads_by_quota(monkeypatch: pytest.MonkeyPatch, millicores: str, buil
 @pytest.mark.parametrize(
     ("limit", "reserve"), [(100 * MiB, 16 * MiB), (512 * MiB, 32 * MiB), (64 * 1024 * MiB, 256 * MiB)]
 )
-def test_a_build_leaves_a_reserve_and_is_ended_when_half_of_it_is_gone(limit: int, reserve: int) -> None:
+def test_a_build_leaves_a_reserve_and_is_ended_when_a_part_of_it_is_gone(limit: int, reserve: int) -> None:
     allowed = Allowance.of(limit)
     assert allowed.free(0) == limit - reserve
     assert allowed.free(limit - reserve - 5) == 5
     assert allowed.free(limit) == 0
-    assert not allowed.exceeded(limit - reserve)
-    assert not allowed.exceeded(limit - reserve // 2)
-    assert allowed.exceeded(limit - reserve // 2 + 1)
+    for part in (0.25, 0.5):
+        assert not allowed.eaten(limit - reserve, part)
+        edge = limit - int((1 - part) * reserve)
+        assert not allowed.eaten(edge, part)
+        assert allowed.eaten(edge + 1, part)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sidecar.program import Client, Launch, Program, connect, names, real_vectors
+from tests.sidecar.program import Client, Launch, Program, connect, names, real_vectors, rows
 from tests.unit.engine.harness import load, new_index, random_items
 from vectorindex.engine.jobs import BuildJob
 from vectorindex.engine.params import Metric, Parameters
@@ -61,6 +61,27 @@ async def test_a_build_without_enough_memory_is_refused_before_it_starts(
         assert "a finalize needs about" in refused.body["detail"]
 
 
+async def test_what_was_written_waits_while_there_is_no_memory_for_a_flush(filled: Program, launch: Launch) -> None:
+    async with connect(filled):
+        limit = in_use(filled) + 31 * MiB
+    filled.stop()
+    program = launch(environment={"MEMORY_LIMIT_BYTES": str(limit)})
+    async with connect(program) as client:
+        await client.ok("POST", "/upsert.bin?index_name=demo", rows(["new"], real_vectors()[5000:5001]))
+        await client.put("demo", "first.1", "Rebuild")
+        status = await client.finished("demo", "first.1")
+        assert (status["state"], status["reason"]) == ("Failed", "InsufficientMemory")
+        assert status["message"].startswith("a flush needs about")
+        assert (await client.state("demo"))["tail"] == 1
+    program.stop()
+    async with connect(launch()) as client:
+        assert await client.search("demo", real_vectors()[5000], k=1) == ["new"]
+        await client.put("demo", "second.1", "Rebuild")
+        assert (await client.finished("demo", "second.1"))["state"] == "Succeeded"
+        assert (await client.state("demo"))["tail"] == 0
+        assert await client.search("demo", real_vectors()[5000], k=1) == ["new"]
+
+
 async def test_a_build_within_its_memory_goes_through(filled: Program, launch: Launch) -> None:
     """What the estimate asks for is enough, with RLIMIT_DATA in force."""
     async with connect(filled):
@@ -109,7 +130,9 @@ async def test_a_builder_is_ended_when_others_eat_the_reserve(store: Store) -> N
 
     job = store.plan_rebuild(Parameters(m=48, ef_construction=2_000), 1, None)
     allowed = Allowance(limit=memory.held() + 80 * MiB, reserve=32 * MiB)
-    with pytest.raises(BuildError, match="the build was ended, because less than half of the 34 MB was left") as ended:
+    with pytest.raises(
+        BuildError, match="the build was ended, because memory in use had eaten into the 34 MB"
+    ) as ended:
         await build.run_within(allowed, job, eat)
     assert ended.value.reason is FailureReason.INSUFFICIENT_MEMORY
     assert len(ballast) > 1, "it had begun"

@@ -17,7 +17,7 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from vectorindex.engine.jobs import BuildJob, BuildResult
+from vectorindex.engine.jobs import BuildJob, BuildResult, JobKind
 from vectorindex.sidecar import memory, process, resources
 from vectorindex.sidecar.builder_messages import SIZE, Cause, Failed, Progress
 from vectorindex.sidecar.errors import BuildError
@@ -25,6 +25,9 @@ from vectorindex.sidecar.memory import Allowance
 from vectorindex.wire.operations import FailureReason
 from vectorindex.wire.text import bytes_text
 
+_RESERVE_PART = {JobKind.FLUSH: 0.25}
+"""How much of the reserve may be gone before a build is ended, by default half. A flush gives way to a rebuild: it is
+short, and tried again."""
 _REASONS = {
     Cause.CORRUPT: FailureReason.INDEX_CORRUPT,
     Cause.NO_MEMORY: FailureReason.INSUFFICIENT_MEMORY,
@@ -47,7 +50,7 @@ async def run_within(allowed: Allowance | None, job: BuildJob, progress: Callabl
     free = None if allowed is None else allowed.free(memory.held())
     arguments = [] if free is None else ["--memory", str(free)]
     child = await process.start("vectorindex.sidecar.builder", arguments, blas_threads=job.threads, pipes=True)
-    watch = None if allowed is None else asyncio.create_task(_kill_when_exceeded(child, allowed))
+    watch = None if allowed is None else asyncio.create_task(_kill_when_eaten(child, allowed, job.kind))
     assert child.stdin is not None
     assert child.stdout is not None
     outcome: BuildResult | Failed | None = None
@@ -71,8 +74,8 @@ async def run_within(allowed: Allowance | None, job: BuildJob, progress: Callabl
         assert allowed is not None
         raise BuildError(
             FailureReason.INSUFFICIENT_MEMORY,
-            f"the build was ended, because less than half of the {bytes_text(allowed.reserve)} was left that are "
-            f"reserved for requests, of {bytes_text(allowed.limit)} that the container may use at most; "
+            f"the build was ended, because memory in use had eaten into the {bytes_text(allowed.reserve)} that are "
+            f"reserved for requests, of the {bytes_text(allowed.limit)} that the container may use at most; "
             f"{resources.MORE_MEMORY}",
         )
     if isinstance(outcome, Failed):
@@ -91,8 +94,8 @@ def _explain(failed: Failed, free: int | None) -> str:
     return f"the memory of the builder{within}, was not enough ({failed.message}); {resources.MORE_MEMORY}"
 
 
-async def _kill_when_exceeded(child: Process, allowed: Allowance) -> None:
-    await memory.wait_until_exceeded(allowed)
+async def _kill_when_eaten(child: Process, allowed: Allowance, kind: JobKind) -> None:
+    await memory.wait_until_eaten(allowed, _RESERVE_PART.get(kind, 0.5))
     with contextlib.suppress(ProcessLookupError):
         child.kill()
 

@@ -35,9 +35,9 @@ class Allowance:
         """Bytes that a build may take while all processes hold ``held``."""
         return max(0, self.limit - self.reserve - held)
 
-    def exceeded(self, held: int) -> bool:
-        """Whether half of the reserve is gone."""
-        return held > self.limit - self.reserve // 2
+    def eaten(self, held: int, part: float) -> bool:
+        """Whether more than this part of the reserve is gone."""
+        return held > self.limit - (1 - part) * self.reserve
 
 
 def allowance() -> Allowance | None:
@@ -53,7 +53,7 @@ def held() -> int:
     return sum(process_memory.anonymous(pid) for pid in (front, *map(int, children)))
 
 
-async def wait_until_exceeded(allowed: Allowance) -> None:
-    """Returns when half of the reserve is gone."""
-    while not allowed.exceeded(held()):  # noqa: ASYNC110 - nothing tells when it is
+async def wait_until_eaten(allowed: Allowance, part: float) -> None:
+    """Returns when more than this part of the reserve is gone."""
+    while not allowed.eaten(held(), part):  # noqa: ASYNC110 - nothing tells when it is
         await asyncio.sleep(_LOOK_SECONDS)
