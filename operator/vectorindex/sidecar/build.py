@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from vectorindex.engine.jobs import BuildJob, BuildResult, JobKind
-from vectorindex.sidecar import memory, process, resources
+from vectorindex.sidecar import container, duty, memory, process, resources
 from vectorindex.sidecar.builder_messages import SIZE, Cause, Failed, Progress
 from vectorindex.sidecar.errors import BuildError
 from vectorindex.sidecar.memory import Allowance
@@ -50,6 +50,7 @@ async def run_within(allowed: Allowance | None, job: BuildJob, progress: Callabl
     free = None if allowed is None else allowed.free(memory.held())
     arguments = [] if free is None else ["--memory", str(free)]
     child = await process.start("vectorindex.sidecar.builder", arguments, blas_threads=job.threads, pipes=True)
+    turns = _start_turns(child)
     watch = None if allowed is None else asyncio.create_task(_kill_when_eaten(child, allowed, job.kind))
     assert child.stdin is not None
     assert child.stdout is not None
@@ -63,8 +64,9 @@ async def run_within(allowed: Allowance | None, job: BuildJob, progress: Callabl
                 outcome = message
         code = await child.wait()
     finally:
-        if watch is not None:
-            watch.cancel()
+        for task in (turns, watch):
+            if task is not None:
+                task.cancel()
         await process.stop(child)
         child.stdin.close()
     if isinstance(outcome, BuildResult):
@@ -92,6 +94,11 @@ def _explain(failed: Failed, free: int | None) -> str:
         return failed.message
     within = "" if free is None else f", which may take {bytes_text(free)}"
     return f"the memory of the builder{within}, was not enough ({failed.message}); {resources.MORE_MEMORY}"
+
+
+def _start_turns(child: Process) -> asyncio.Task[None] | None:
+    stat = container.cpu_stat() if container.container_limits().cpus <= 1 else None
+    return None if stat is None else asyncio.create_task(duty.run_by_turns(child, stat))
 
 
 async def _kill_when_eaten(child: Process, allowed: Allowance, kind: JobKind) -> None:

@@ -46,6 +46,16 @@ def container_limits(
     )
 
 
+def cpu_stat(root: Path = CGROUP_ROOT, own: Path = OWN_CGROUP) -> Path | None:
+    """The file that counts how often the quota of this process's cgroup was used up; None: there is none."""
+    paths = _own_paths(own)
+    for folder in (*_levels(root / "cpu", paths.get("cpu")), *_levels(root, paths.get(""))):
+        file = folder / "cpu.stat"
+        if file.is_file() and "nr_throttled" in file.read_text():
+            return file
+    return None
+
+
 def _given(environ: Mapping[str, str], name: str) -> int | None:
     """A limit of the environment; None when it is not set, or 0."""
     value = environ.get(name, "")
