@@ -32,6 +32,7 @@ from vectorindex.wire.operations import (
     Computations,
     DeleteBody,
     DeleteResult,
+    FailureReason,
     GraphResult,
     OperationBody,
     OperationKind,
@@ -50,7 +51,7 @@ Result = TypeVar("Result")
 OURS = {model.definition.kind for model in KINDS}
 NAMESPACE = "default"
 INDEX = "vi"
-BUILD_SECONDS = 2.0
+BUILD_SECONDS = 0.5
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LIMIT = timedelta(hours=1)
 """Simulated time after which a run must have ended."""
@@ -75,22 +76,35 @@ class Crash(BaseException):
     """The operator's process ends here."""
 
 
+@dataclass(frozen=True)
+class Failing:
+    """The first ``attempts`` of each build fail on a pod, ``after`` so many seconds."""
+
+    attempts: int
+    reason: FailureReason = FailureReason.BUILD_FAILED
+    after: float = 0.3
+
+
 class Sidecar:
     """One pod's sidecar: what is on its volume survives; ``down`` says when it does not answer."""
 
-    def __init__(self, pod: str, clock: Clock, items: set[str], down: Callable[[float], bool]) -> None:
+    def __init__(
+        self, pod: str, clock: Clock, items: set[str], down: Callable[[float], bool], failing: Failing | None = None
+    ) -> None:
         self.pod, self.items = pod, set(items)
         self.executed: Counter[str] = Counter()
         self.parameters = ParametersInForce(m=16, ef_construction=200, ef_search=64, rng_seed=0)
         self.ledger: dict[str, OperationStatus] = {}
         self._digests: dict[str, str] = {}
         self._bodies: dict[str, tuple[OperationBody, float]] = {}
-        self._clock, self._down = clock, down
+        self._clock, self._down, self._failing = clock, down, failing
+        self.build_seconds = BUILD_SECONDS
+        self.scheduled = True
         self._configuration = Configuration()
 
     @property
     def up(self) -> bool:
-        return not self._down(self._clock.seconds)
+        return self.scheduled and not self._down(self._clock.seconds)
 
     def state(self, uid: str) -> IndexState:
         return IndexState(
@@ -143,8 +157,13 @@ class Sidecar:
             return record
         body, began = self._bodies[identifier]
         elapsed = self._clock.seconds - began
-        if elapsed < BUILD_SECONDS:
-            return record.model_copy(update={"progress": int(100 * elapsed / BUILD_SECONDS)})
+        if self._failing is not None and int(identifier.rpartition(".")[2]) <= self._failing.attempts:
+            if elapsed >= self._failing.after:
+                failed = {"state": OperationState.FAILED, "reason": self._failing.reason, "message": "it fails"}
+                self.ledger[identifier] = record.model_copy(update=failed)
+            return self.ledger[identifier]
+        if elapsed < self.build_seconds:
+            return record.model_copy(update={"progress": int(100 * elapsed / self.build_seconds)})
         assert not isinstance(body, DeleteBody)
         if isinstance(body, RebuildBody):
             wanted = body.request.params.model_dump(exclude_none=True)
@@ -158,7 +177,7 @@ class Sidecar:
             links_repaired=7,
             unreachable=BeforeAfter(before=1, after=0),
             parameters=self.parameters,
-            seconds={"build": BUILD_SECONDS},
+            seconds={"build": self.build_seconds},
         )
         self._finish(identifier, result)
         return self.ledger[identifier]
@@ -229,6 +248,11 @@ class Server:
         manifest["metadata"]["generation"] += 1
         self.events.append((copied(manifest), False))
 
+    def delete_own(self, manifest: Manifest) -> None:
+        """By the operator, with the UID as its precondition."""
+        self._live(manifest)
+        self.delete(manifest["kind"], manifest["metadata"]["name"])
+
     def delete(self, kind: str, name: str) -> None:
         self.events.append((self.objects.pop((kind, name)), True))
 
@@ -249,12 +273,16 @@ class Server:
         self.events.append((copied(applied), False))
         return applied
 
-    def apply_status(self, manifest: Manifest, status: Manifest) -> None:
+    def _live(self, manifest: Manifest) -> Manifest:
         live = self.objects.get((manifest["kind"], manifest["metadata"]["name"]))
         if live is None:
             raise NotFoundError("gone", 404)
         if live["metadata"]["uid"] != manifest["metadata"]["uid"]:
             raise ConflictError("another UID", 409)
+        return live
+
+    def apply_status(self, manifest: Manifest, status: Manifest) -> None:
+        live = self._live(manifest)
         self.status_writes += 1
         live["status"] = copied(status)
         time = self.clock.now().isoformat().replace("+00:00", "Z")
@@ -267,7 +295,13 @@ class Server:
 class World:
     """An index ``vi`` of three pods, and an operator that is started again whenever it crashes."""
 
-    def __init__(self, items: list[set[str]], down: dict[int, Callable[[float], bool]] | None = None) -> None:
+    def __init__(
+        self,
+        items: list[set[str]],
+        down: dict[int, Callable[[float], bool]] | None = None,
+        failing: dict[int, Failing] | None = None,
+        **spec: Any,
+    ) -> None:
         self.clock = Clock()
         self.server = Server(self.clock)
         self.faults: dict[int, Mode] = {}
@@ -275,12 +309,18 @@ class World:
         self._losing: list[str] = []
         self.crashes = 0
         self.sidecars = {
-            name: Sidecar(name, self.clock, held, (down or {}).get(ordinal, lambda _seconds: False))
+            name: Sidecar(
+                name,
+                self.clock,
+                held,
+                (down or {}).get(ordinal, lambda _seconds: False),
+                (failing or {}).get(ordinal),
+            )
             for ordinal, held in enumerate(items)
             for name in [names.pod(INDEX, ordinal)]
         }
         managed = {"replicas": len(items), "storage": {"size": "1Gi"}}
-        self.server.create("VectorIndex", INDEX, {"dimensions": 8, "metric": "L2", "managed": managed})
+        self.server.create("VectorIndex", INDEX, {"dimensions": 8, "metric": "L2", "managed": managed, **spec})
 
     def run(self, finished: Callable[[Server], bool], faults: tuple[Fault, ...] = ()) -> None:
         """Let the operator work until ``finished``, with these faults."""
@@ -304,7 +344,7 @@ class World:
         queue = KeyedQueue(self.clock.monotonic, random.Random(0))
         watchlist = Watchlist()
         reconciler = Reconciler(ports, watchlist, "image", queue.enter)
-        intake = Intake(watchlist, queue.enter)
+        intake = Intake(watchlist, queue.enter, self.clock.now)
         self.server.events.clear()  # what happened before is in the list
         try:
             await Resync(ports.cluster, intake, [None], self.clock.monotonic).once()
@@ -388,6 +428,9 @@ class SimulatedCluster:
         title = f"STATUS {manifest['kind']} {manifest['metadata']['name']}"
         self._call(title, lambda: self._world.server.apply_status(manifest, status))
 
+    async def delete(self, manifest: Manifest) -> None:
+        self._call(f"DELETE {manifest['kind']}", lambda: self._world.server.delete_own(manifest))
+
     async def record(self, manifest: Manifest, reason: str, note: str, *, warning: bool, transition: str) -> None:
         identity = (manifest["metadata"]["uid"], reason, transition)
         self._call(f"EVENT {reason}", lambda: self._world.server.recorded.update([identity]))
@@ -430,5 +473,7 @@ class SimulatedSidecars:
 def _pod(sidecar: Sidecar) -> Manifest:
     """The Pod; its address is its name."""
     ready = "True" if sidecar.up else "False"
-    status = {"phase": "Running", "podIP": sidecar.pod, "conditions": [{"type": "Ready", "status": ready}]}
+    status: Manifest = {"phase": "Pending"}
+    if sidecar.scheduled:
+        status = {"phase": "Running", "podIP": sidecar.pod, "conditions": [{"type": "Ready", "status": ready}]}
     return {"metadata": {"name": sidecar.pod, "namespace": NAMESPACE, "uid": sidecar.pod}, "status": status}

@@ -5,17 +5,20 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from tests.loop.simulation import INDEX, Fault, Mode, Server, World
+from tests.loop.simulation import BUILD_SECONDS, INDEX, Failing, Fault, Mode, Server, World
+from vectorindex.wire.operations import FailureReason
 
 ITEMS = [{"a", "b", "c", "d"}, {"a", "b", "c"}, {"b", "c", "d", "e"}]
 """The pods differ, so that copies and items are not the same number."""
 DELETE = {"indexRef": {"name": INDEX}, "externalIDs": ["a", "e", "x", "a", "b"], "returnNotFound": True}
 KEY = ("IndexRebuild", "run")
+EXHAUSTIVE = 200
+"""Stories of more calls than this are hit at a random half of that number."""
 BUILDS = (KEY, ("IndexOptimize", "second"), ("IndexRebuild", "third"))
 REBUILD = {"indexRef": {"name": INDEX}, "params": {"m": 32}}
 OPTIMIZE = {"indexRef": {"name": INDEX}}
@@ -26,11 +29,18 @@ class Story:
     """What is applied, which pods are down when, and what has ended at the end."""
 
     prepare: Callable[[World], None]
-    ends: tuple[tuple[str, str], ...]
-    down: dict[int, Callable[[float], bool]]
+    ends: tuple[tuple[str, str], ...] = (KEY,)
+    down: dict[int, Callable[[float], bool]] = field(default_factory=dict)
+    failing: dict[int, Failing] = field(default_factory=dict)
+    at_once: int = 1
+    build_seconds: dict[int, float] = field(default_factory=dict)
+    unscheduled: tuple[int, ...] = ()
 
     def play(self, faults: tuple[Fault, ...] = ()) -> World:
-        world = World(ITEMS, self.down)
+        world = World(ITEMS, self.down, self.failing, maintenance={"maxConcurrentPods": self.at_once})
+        for ordinal, sidecar in enumerate(world.sidecars.values()):
+            sidecar.build_seconds = self.build_seconds.get(ordinal, BUILD_SECONDS)
+            sidecar.scheduled = ordinal not in self.unscheduled
         self.prepare(world)
         world.run(self._ended, faults)
         return world
@@ -43,8 +53,16 @@ def _delete(world: World) -> None:
     world.server.create("IndexDelete", "run", DELETE)
 
 
+def _late_delete(world: World) -> None:
+    world.server.create("IndexDelete", "run", {**DELETE, "activeDeadlineSeconds": 5})
+
+
 def _rebuild(world: World) -> None:
     world.server.create("IndexRebuild", "run", REBUILD)
+
+
+def _impatient_rebuild(world: World) -> None:
+    world.server.create("IndexRebuild", "run", {**REBUILD, "backoffLimit": 1, "activeDeadlineSeconds": 15})
 
 
 def _optimize(world: World) -> None:
@@ -59,18 +77,20 @@ def _all(world: World) -> None:
 
 
 STORIES = {
-    "delete": Story(_delete, (("IndexDelete", "run"),), {}),
+    "delete": Story(_delete, (("IndexDelete", "run"),)),
     "delete while a pod is down": Story(_delete, (("IndexDelete", "run"),), {1: lambda seconds: seconds < 8}),
-    "rebuild": Story(_rebuild, (("IndexRebuild", "run"),), {}),
-    "rebuild while a pod goes down": Story(
-        _rebuild, (("IndexRebuild", "run"),), {1: lambda seconds: 3.2 < seconds < 8}
+    "delete past its deadline": Story(_late_delete, (("IndexDelete", "run"),), unscheduled=(1,)),
+    "rebuild": Story(_rebuild),
+    "rebuild while a pod goes down": Story(_rebuild, down={1: lambda seconds: 0.9 < seconds < 5}),
+    "rebuild of two pods at a time": Story(_rebuild, at_once=2),
+    "rebuild that fails twice on a pod": Story(_rebuild, failing={1: Failing(attempts=2)}),
+    "rebuild that fails too often": Story(_impatient_rebuild, failing={1: Failing(attempts=9)}),
+    "rebuild past its deadline": Story(_impatient_rebuild, build_seconds={1: 1_000.0}),
+    "rebuild that one of two pods refuses": Story(
+        _rebuild, failing={1: Failing(9, FailureReason.RECALL_REGRESSED, after=0.0)}, at_once=2, build_seconds={0: 60.0}
     ),
-    "optimize": Story(_optimize, (("IndexOptimize", "run"),), {}),
-    "both kinds of builds and a delete": Story(
-        _all,
-        (*BUILDS, ("IndexDelete", "meanwhile")),
-        {},
-    ),
+    "optimize": Story(_optimize, (("IndexOptimize", "run"),)),
+    "both kinds of builds and a delete": Story(_all, (*BUILDS, ("IndexDelete", "meanwhile"))),
 }
 
 
@@ -79,10 +99,13 @@ def outcome(world: World, story: Story) -> dict[str, Any]:
     statuses = {}
     for kind, name in story.ends:
         status = copy.deepcopy(world.server.status(kind, name))
-        for time in ("startTime", "completionTime"):
-            del status[time]
+        del status["completionTime"]
         for condition in status["conditions"]:
             del condition["lastTransitionTime"]
+        for part in (status, *status["pods"]):
+            part.pop("startTime", None)
+            if part.get("progressPercent") != 100:
+                part.pop("progressPercent", None)  # how far it was when it was stopped
         statuses[name] = status
     volumes = {
         pod: (sorted(sidecar.items), sidecar.parameters, dict(sidecar.executed))
@@ -97,7 +120,8 @@ def test_a_fault_at_any_call_changes_nothing(title: str, mode: Mode) -> None:
     story = STORIES[title]
     without = story.play()
     expected = outcome(without, story)
-    for call in range(len(without.calls)):
+    calls = range(len(without.calls))
+    for call in calls if len(calls) <= EXHAUSTIVE else random.Random(len(calls)).sample(calls, EXHAUSTIVE // 2):
         world = story.play((Fault(call, mode),))
         assert outcome(world, story) == expected, f"{mode.value} {without.calls[call]} (call {call})"
         assert world.crashes or mode is Mode.LOST
@@ -121,6 +145,13 @@ def test_the_stories_end_as_they_should() -> None:
     assert (status["deletedCount"], status["notFoundCount"], status["notFound"]) == (3, 1, ["x"])
     assert [pod["deletedCount"] for pod in status["pods"]] == [2, 2, 2]
     assert world.clock.seconds >= 8
+    status = STORIES["delete past its deadline"].play().server.status("IndexDelete", "run")
+    said = status["conditions"][-1]
+    assert (said["reason"], said["message"].partition("; ")[2]) == (
+        "DeadlineExceeded",
+        "done on vi-0, vi-2; no answer from vi-1: what runs there is cancelled later",
+    )
+    assert status["deletedCount"] == 3
     world = STORIES["both kinds of builds and a delete"].play()
     first, second, third = (world.server.status(kind, name) for kind, name in BUILDS)
     assert first["completionTime"] <= second["startTime"]
@@ -129,6 +160,58 @@ def test_the_stories_end_as_they_should() -> None:
     assert second["parameters"] == {"m": 32, "efConstruction": 200, "efSearch": 64, "seed": 0}
     assert second["linksRepaired"] == 7
     assert third["parameters"] == {"m": 32, "efConstruction": 300, "efSearch": 64, "seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("title", "reason", "states", "attempts"),
+    [
+        pytest.param("rebuild that fails twice on a pod", "Completed", ["Succeeded"] * 3, [1, 3, 1], id="in the end"),
+        pytest.param(
+            "rebuild that fails too often",
+            "BackoffLimitExceeded",
+            ["Succeeded", "Failed", "Cancelled"],
+            [1, 2, 1],
+            id="too often",
+        ),
+        pytest.param(
+            "rebuild past its deadline",
+            "DeadlineExceeded",
+            ["Succeeded", "Cancelled", "Cancelled"],
+            [1, 1, 1],
+            id="deadline",
+        ),
+        pytest.param(
+            "rebuild that one of two pods refuses",
+            "RecallRegressed",
+            ["Cancelled", "Failed", "Cancelled"],
+            [1, 1, 1],
+            id="refused by one of two",
+        ),
+    ],
+)
+def test_builds_that_do_not_go_well(title: str, reason: str, states: list[str], attempts: list[int]) -> None:
+    world = STORIES[title].play()
+    status = world.server.status(*KEY)
+    assert status["conditions"][-1]["reason"] == reason
+    assert [pod["state"] for pod in status["pods"]] == states
+    assert [pod["attempt"] for pod in status["pods"]] == attempts
+    made = {pod: sidecar.executed["Rebuild"] for pod, sidecar in world.sidecars.items()}
+    assert list(made.values()) == [state == "Succeeded" for state in states]
+
+
+def test_two_pods_at_a_time_take_two_turns() -> None:
+    one, two = STORIES["rebuild"].play(), STORIES["rebuild of two pods at a time"].play()
+    assert two.clock.seconds < 0.75 * one.clock.seconds
+    starts = [title for title in two.calls if title.startswith("start")]
+    assert starts == ["start vi-0", "start vi-1", "start vi-2"]
+
+
+def test_short_builds_are_seen_to_end_soon() -> None:
+    """Three pods, half a second each; looks and writes are few all the same."""
+    world = STORIES["rebuild"].play()
+    assert world.clock.seconds < 3 * (BUILD_SECONDS + 0.2) + 0.2
+    assert len([title for title in world.calls if title.startswith("operation")]) < 12
+    assert world.calls.count("STATUS IndexRebuild run") < 10
 
 
 def test_a_pod_goes_down_in_the_middle_of_its_rebuild() -> None:
@@ -196,6 +279,7 @@ def test_events_are_recorded_once_for_each_reason() -> None:
 )
 def test_what_a_deleted_build_left_is_cancelled(kind: str, spec: dict[str, Any], crash: bool, lost: bool) -> None:
     world = World(ITEMS)
+    world.sidecars["vi-0"].build_seconds = 60.0
     uid = world.server.create(kind, "run", spec)["metadata"]["uid"]
     world.run(lambda server: f"{uid}.1" in world.sidecars["vi-0"].ledger)
     world.server.delete(kind, "run")

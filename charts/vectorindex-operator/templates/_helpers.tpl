@@ -29,12 +29,15 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end -}}
 {{- end -}}
 
-{{/* The operator's rights: what its code calls, and nothing else. No delete: owner references do that. No right on secrets. */}}
+{{/* The operator's rights: what its code calls, and nothing else. It deletes runs, when their time to live is over; owner references do the rest. No right on secrets. */}}
 {{- define "vectorindex.rules" -}}
-# What users write is only read …
+# What users write is only read, and deleted where they ask for that (ttlSecondsAfterFinished) …
 - apiGroups: [vectorindex.io]
-  resources: [vectorindexes, indexdeletes, indexrebuilds, indexoptimizes]
+  resources: [vectorindexes]
   verbs: [get, list, watch]
+- apiGroups: [vectorindex.io]
+  resources: [indexdeletes, indexrebuilds, indexoptimizes]
+  verbs: [get, list, watch, delete]
 # … and answered in the status.
 - apiGroups: [vectorindex.io]
   resources: [vectorindexes/status, indexdeletes/status, indexrebuilds/status, indexoptimizes/status]

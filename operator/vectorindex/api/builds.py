@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from vectorindex.api.common import MAX_PODS, Column, ParametersInForce, PodResult, RunSpec, RunStatus, condition_path
-from vectorindex.api.model import LIST_MAP_BY_NAME, MAX_INTEGER, ApiModel, Count, Percent, Recall
+from vectorindex.api.common import (
+    MAX_PODS,
+    MAX_SECONDS,
+    Column,
+    ParametersInForce,
+    PodResult,
+    RunSpec,
+    RunStatus,
+    condition_path,
+)
+from vectorindex.api.model import LIST_MAP_BY_NAME, MAX_INTEGER, ApiModel, Count, Percent, Recall, Time
 from vectorindex.api.reasons import ConditionType
 
 
@@ -22,6 +31,20 @@ class Verify(ApiModel):
 
 
 class BuildSpec(RunSpec):
+    active_deadline_seconds: int = Field(
+        default=86_400,
+        description="The run fails when it is not done so long after its startTime; pods that have new graphs by then "
+        "keep them.",
+        ge=1,
+        le=MAX_SECONDS,
+    )
+    backoff_limit: int = Field(
+        default=3,
+        description="How often a pod that failed tries again, after 10 s, 20 s, 40 s and so on. What would fail again "
+        "in the same way is not tried again.",
+        ge=0,
+        le=20,
+    )
     verify: Verify = Field(default=Verify(), description="How the new graph is judged before it serves.")
 
 
@@ -68,9 +91,19 @@ class BuildPodResult(BuildFigures, PodResult):
     """What the run did on one pod."""
 
     attempt: Count | None = Field(default=None, description="Which attempt this is, from 1.")
+    start_time: Time | None = Field(default=None, description="When this attempt began.")
     progress_percent: Percent | None = Field(default=None, description="How far the pod is.")
     remaining_seconds: Count | None = Field(
         default=None, description="About how long the pod still takes; unset while that is unknown."
+    )
+    retry_time: Time | None = Field(
+        default=None, description="When the next attempt begins; set while the pod waits for it."
+    )
+    reason: str | None = Field(
+        default=None,
+        description="Why the attempt failed, in one CamelCase word.",
+        pattern="^[A-Z][A-Za-z]*$",
+        max_length=64,
     )
     restarts: Count | None = Field(
         default=None, description="How often the sidecar was restarted and took the work up again."

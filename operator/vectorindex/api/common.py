@@ -29,6 +29,7 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
 MAX_PODS = 256
+MAX_SECONDS = 2**31 - 1
 MAX_INDEX_NAME = 45  # leaves room for what StatefulSets and Services add, within a label's 63
 INDEX_NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"  # DNS-1035 label
 
@@ -173,6 +174,20 @@ class RunSpec(ApiModel):
         default=False,
         description="Set to true to stop the run: pods that have done their part keep it, the others stay as they are. "
         "The one field that can be changed, and only from false to true.",
+    )
+    active_deadline_seconds: int | None = Field(
+        default=None,
+        description="The run fails when it is not done so long after its startTime; what pods have done by then they "
+        "keep. Unset: there is no limit.",
+        ge=1,
+        le=MAX_SECONDS,
+    )
+    ttl_seconds_after_finished: int | None = Field(
+        default=None,
+        description="The operator deletes the object so long after its completionTime. Unset: it stays; leave it unset "
+        "where a GitOps tool would create the object again, which is another run.",
+        ge=0,
+        le=MAX_SECONDS,
     )
 
     @classmethod

@@ -47,7 +47,13 @@ class Reason(DocumentedEnum):
 
     # Runs that have not ended
     QUEUED = "Queued", "The run waits for its turn: rebuilds and optimizes of one index run one after the other."
+    SUSPENDED = "Suspended", "The rebuild or optimize waits until spec.suspend of the VectorIndex is false."
     RUNNING = "Running", "At least one pod is at work."
+    RETRYING = "Retrying", "A pod failed, and tries again (backoffLimit); the message says when."
+    STOPPING = (
+        "Stopping",
+        "The run is about to end, the message says why; what is at work on pods is being cancelled.",
+    )
     PODS_UNREACHABLE = "PodsUnreachable", "The run waits for pods that do not answer; the message names them."
     INDEX_NOT_READY = "IndexNotReady", "The rebuild or optimize waits until the VectorIndex is Ready."
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound", "The run waits for the ConfigMap, or the key in it, with its IDs."
@@ -58,6 +64,11 @@ class Reason(DocumentedEnum):
     # Runs that have ended
     COMPLETED = "Completed", "Every pod has done its part."
     CANCELLED = "Cancelled", "spec.cancel was set. Pods that had done their part by then keep it."
+    DEADLINE_EXCEEDED = (
+        "DeadlineExceeded",
+        "The run was not done within activeDeadlineSeconds. Pods that had done their part by then keep it.",
+    )
+    BACKOFF_LIMIT_EXCEEDED = "BackoffLimitExceeded", "A pod failed again and again, more often than backoffLimit."
     INDEX_DELETED = "IndexDeleted", "The VectorIndex was deleted, or deleted and created again, while the run waited."
     INVALID_REQUEST = "InvalidRequest", "The request cannot be carried out as it is; the message says what to change."
     REQUEST_CHANGED = "RequestChanged", "The ConfigMap with the IDs changed before every pod had accepted the request."

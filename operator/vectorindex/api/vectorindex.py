@@ -124,7 +124,7 @@ class Managed(ApiModel):
 
 
 class Maintenance(ApiModel):
-    """When the index is said to need maintenance."""
+    """When the index is said to need maintenance, and how it is carried out."""
 
     deleted_percent: int = Field(
         default=20,
@@ -143,6 +143,12 @@ class Maintenance(ApiModel):
         description="Fewer deleted or added items than this never ask for maintenance.",
         ge=0,
         le=1_000_000_000,
+    )
+    max_concurrent_pods: int = Field(
+        default=1,
+        description="So many pods rebuild or optimize at the same time; the next one begins when all pods are ready.",
+        ge=1,
+        le=MAX_PODS,
     )
     threads: int | None = Field(
         default=None,
@@ -164,7 +170,13 @@ class VectorIndexSpec(ApiModel):
         "status.parameters. efSearch applies at once, the others at the next rebuild.",
     )
     managed: Managed = Field(description="The pods that the operator runs for the index.")
-    maintenance: Maintenance = Field(default=Maintenance(), description="When the index is said to need maintenance.")
+    maintenance: Maintenance = Field(
+        default=Maintenance(), description="When the index is said to need maintenance, and how it is carried out."
+    )
+    suspend: bool = Field(
+        default=False,
+        description="No rebuild or optimize starts while true; what has started goes on, and so do deletes.",
+    )
 
     rules: ClassVar = tuple(
         Rule(

@@ -122,7 +122,7 @@ async def _operate(options: argparse.Namespace, server: ApiServer, transport: Tr
 
     workers = Workers(queue, reconcile, is_temporary)
     reconciler = Reconciler(ports, watchlist, options.default_image, workers.enter)
-    intake = Intake(watchlist, workers.enter)
+    intake = Intake(watchlist, workers.enter, now)
     namespaces: list[str | None] = list(options.namespace or []) or [None]
     resync = Resync(cluster, intake, namespaces, time.monotonic)
     lag = LoopLag(time.monotonic)

@@ -1,7 +1,7 @@
 """What the operator does with Kubernetes: read, apply what it owns, write its status, say what happened.
 
-Every write is a server-side apply by one field manager, or the creation of an Event of a fixed name; so each may be
-repeated. Nothing is deleted: children go with their owner.
+Every write is a server-side apply by one field manager, the creation of an Event of a fixed name, or the deletion of an
+object by its UID; so each may be repeated. Children are not deleted: they go with their owner.
 """
 
 from __future__ import annotations
@@ -75,6 +75,17 @@ class Cluster:
             "status": status,
         }
         await self._apply(resource_of(manifest["kind"]).path(metadata["namespace"], metadata["name"], "status"), body)
+
+    async def delete(self, manifest: Manifest) -> None:
+        """Delete the object that was read as ``manifest``, and no other of its name.
+
+        Raises:
+            NotFoundError, ConflictError: the object is gone, or another one has its name.
+        """
+        metadata = manifest["metadata"]
+        path = resource_of(manifest["kind"]).path(metadata["namespace"], metadata["name"])
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": metadata["uid"]}}
+        await self._server.request("DELETE", path, body=body)
 
     async def record(self, manifest: Manifest, reason: str, note: str, *, warning: bool, transition: str) -> None:
         """Create an Event about an object. ``transition`` tells this occasion from others: the same one is recorded

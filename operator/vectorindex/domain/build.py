@@ -1,26 +1,24 @@
-"""An IndexRebuild or an IndexOptimize: when it may start, which pod is next, and what the answers come to.
+"""An IndexRebuild or an IndexOptimize: when it may start, which pods are next, and what the answers come to.
 
-Invariants: of the builds of one index, of both kinds, one runs at a time, and of its pods one at a time, by ordinal;
-the next pod is called only when every pod serves. What a pod has done is recorded with the volume that did it, and
-counts as long as the pod has that volume.
+Invariant: the first pod that fails for good stops the run: what is at work is cancelled, pods that have new graphs keep
+them, and the others stay as they are. Whose turn it is: :mod:`vectorindex.domain.build_line`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from vectorindex.api import VectorIndex, names
 from vectorindex.api.builds import BuildPodResult, BuildStatus
 from vectorindex.api.common import PodState
 from vectorindex.api.reasons import Reason
+from vectorindex.domain.attempts import attempt_of, attempt_to_call, failure
+from vectorindex.domain.build_line import Line, has_begun, line_up
 from vectorindex.domain.build_request import build_body, contradiction, wording
-from vectorindex.domain.cancelling import cancel_work, cancelled
-from vectorindex.domain.figures import agreed, in_force, largest, lowest_recall, recall_text, total
-from vectorindex.domain.members import Member, troubles
-from vectorindex.domain.replies import POD_STATES, gone, refusal, silent_row, trusted
+from vectorindex.domain.build_rows import Rows, figures, progress, row_answered, row_refused, without_progress
+from vectorindex.domain.members import troubles
+from vectorindex.domain.pacing import look_after, progress_is_due
+from vectorindex.domain.replies import gone, silent_row, trusted
 from vectorindex.domain.run import (
     Begin,
     BuildRun,
@@ -29,6 +27,7 @@ from vectorindex.domain.run import (
     End,
     Frame,
     Next,
+    Refused,
     Replies,
     RunSummary,
     Verb,
@@ -41,16 +40,20 @@ from vectorindex.domain.run import (
     updated,
     waiting,
 )
+from vectorindex.domain.stopping import (
+    cancel_asked,
+    cancelled_at_once,
+    look_by_deadline,
+    past_deadline,
+    stop_work,
+    stopped,
+)
 from vectorindex.domain.verdicts import Policy, Verdict, counted, enumerate_names, first_violation
-from vectorindex.wire.operations import GraphResult, OperationStatus
-from vectorindex.wire.text import rounded, seconds_text
+from vectorindex.wire.operations import OperationStatus
+from vectorindex.wire.text import seconds_text
 
-FIRST_LOOK, POLL = 0.5, 2.0
-"""Seconds until the first look at a pod that has begun, which may be done already, and between two looks then; so often
-its progress is written."""
 TURN = 15.0
-"""Seconds until a run that waits for another one looks again; it is woken when that one ends."""
-ATTEMPT = 1
+"""Seconds until a run that waits for another one, or for a change of its index, looks again; it is woken by both."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +64,6 @@ class BuildSnapshot(Frame):
     ahead: BuildRun | None
 
 
-def first_in_line(builds: Iterable[BuildRun]) -> BuildRun | None:
-    """Whose turn it is, of all builds of one index: what has started, then by creation, then by name (and kind)."""
-
-    def place(run: BuildRun) -> tuple[bool, datetime, str, str]:
-        created = run.metadata.creation_timestamp or datetime.max.replace(tzinfo=UTC)
-        return run.status.start_time is None, created, run.metadata.name, run.definition.kind
-
-    return min((run for run in builds if not run.status.finished), key=place, default=None)
-
-
 def decide(snapshot: BuildSnapshot) -> Decision:
     """The next step of a run that has not ended."""
     started = snapshot.run.status.start_time is not None
@@ -79,18 +72,13 @@ def decide(snapshot: BuildSnapshot) -> Decision:
         return trouble
     if not started:
         return Begin()
-    active = _active(snapshot, _with_gone(snapshot))
-    if active is None:
-        return Work(())
-    row, member = active
-    if not _has_begun(row) and (waits := troubles(snapshot.members)):
-        return Wait(
-            Reason.INDEX_NOT_READY, f"{member.name} is next, as soon as all pods serve: {enumerate_names(waits)}", POLL
-        )
-    if member.address is None:
-        return Work(())
-    operation = _operation(snapshot)
-    return Work((Call(member.name, member.address, Verb.LOOK, operation, build_body(snapshot.run, _index(snapshot))),))
+    line = _line(snapshot, _rows_now(snapshot))
+    if line.due and line.held_by and not (line.at_work or line.later):
+        following = f"{enumerate_names(row.name for row in line.due)} is next, as soon as all pods serve"
+        message = f"{following}: {enumerate_names(line.held_by)}"
+        return Wait(Reason.INDEX_NOT_READY, message, retry_after(snapshot))
+    looks = _calls(snapshot, line.at_work, Verb.LOOK)
+    return Work((*looks, *_calls(snapshot, line.begin_now, Verb.START)))
 
 
 def summarize(snapshot: BuildSnapshot, decision: Decision, replies: Replies) -> RunSummary[BuildStatus]:
@@ -108,17 +96,51 @@ def summarize(snapshot: BuildSnapshot, decision: Decision, replies: Replies) -> 
         case Work():
             replies = trusted(snapshot.members, replies)
             rows = _rows(snapshot, replies)
-            step = cancelled(rows, replies) if snapshot.run.spec.cancel else _judge(snapshot, rows, replies)
-            changes = {"pods": rows, "progress_percent": _progress(rows), **_figures(rows)}
-    return RunSummary(updated(snapshot.run.status, **next_fields(snapshot, step), **changes), step.again)
+            why = _why_to_stop(snapshot)
+            done = snapshot.index is not None and _line(snapshot, rows).empty
+            step = (
+                _judge(snapshot, rows)
+                if why is None or done
+                else stopped(snapshot, _to_stop(snapshot), rows, replies, why)
+            )
+            changes = {"pods": rows, "progress_percent": progress(rows), **figures(rows)}
+    status = updated(snapshot.run.status, **next_fields(snapshot, step), **changes)
+    return RunSummary(_worth_writing(snapshot, status), look_by_deadline(snapshot, step.again))
 
 
-def _cancel(snapshot: BuildSnapshot) -> End | Work | None:
-    return cancel_work(snapshot, snapshot.run.status.pods, lambda _pod: _operation(snapshot))
+def _worth_writing(snapshot: BuildSnapshot, status: BuildStatus) -> BuildStatus:
+    """The status, or the one that stands, where only the progress differs and that is not due."""
+    standing = snapshot.run.status
+    if progress_is_due(snapshot.last_write, snapshot.now) or without_progress(status) != without_progress(standing):
+        return status
+    return standing
+
+
+def _cancelled_at_once(snapshot: BuildSnapshot) -> End | None:
+    return cancelled_at_once(snapshot)
+
+
+def _stop(snapshot: BuildSnapshot) -> Work | None:
+    return None if _why_to_stop(snapshot) is None else stop_work(snapshot, _to_stop(snapshot))
+
+
+def _to_stop(snapshot: BuildSnapshot) -> dict[str, str]:
+    """The operations that have neither succeeded nor failed, by pod, whether they have begun or not."""
+    limit = snapshot.run.spec.backoff_limit
+    left = [row for row in _rows_now(snapshot) if row.state is not PodState.SUCCEEDED and failure(row, limit) is None]
+    return {row.name: _operation(snapshot, row) for row in left}
 
 
 def _contradiction(snapshot: BuildSnapshot) -> End | None:
     return contradiction(snapshot.run, _index(snapshot))
+
+
+def _suspended(snapshot: BuildSnapshot) -> Wait | None:
+    index = _index(snapshot)
+    if not index.spec.suspend:
+        return None
+    message = f"VectorIndex {index.metadata.name} is suspended: waiting until its spec.suspend is false"
+    return Wait(Reason.SUSPENDED, message, TURN)
 
 
 def _turn(snapshot: BuildSnapshot) -> Wait | None:
@@ -133,39 +155,84 @@ def _index_not_ready(snapshot: BuildSnapshot) -> Wait | None:
     if not waits:
         return None
     name = _index(snapshot).metadata.name
-    return Wait(Reason.INDEX_NOT_READY, f"waiting until VectorIndex {name} is Ready: {enumerate_names(waits)}", POLL)
+    message = f"waiting until VectorIndex {name} is Ready: {enumerate_names(waits)}"
+    return Wait(Reason.INDEX_NOT_READY, message, retry_after(snapshot))
 
 
-STARTED_TROUBLES: tuple[Policy[BuildSnapshot, Decision | None], ...] = (_cancel, index_trouble)
+STARTED_TROUBLES: tuple[Policy[BuildSnapshot, Decision | None], ...] = (_stop, index_trouble)
 TROUBLES: tuple[Policy[BuildSnapshot, Decision | None], ...] = (
-    *STARTED_TROUBLES,
+    _cancelled_at_once,
+    index_trouble,
     _contradiction,
+    _suspended,
     _turn,
     _index_not_ready,
 )
 
 
-def _judge(snapshot: BuildSnapshot, rows: tuple[BuildPodResult, ...], replies: Replies) -> Next:
-    """What the answer of the pod means for the run. ``rows``: by the replies."""
-    for pod, reply in replies.items():
-        if (end := refusal(pod, reply, quote=True)) is not None:
-            done = [row.name for row in rows if row.state is PodState.SUCCEEDED]
-            words = f"{wording(snapshot.run).done}, and kept: {enumerate_names(done)}"
-            kept = f"; {words}" if done else "; no pod has a new graph"
-            return ended(End(end.reason, end.message + kept))
-    active = _active(snapshot, rows)
-    if active is None:
+def _failed(snapshot: BuildSnapshot) -> Verdict | None:
+    return _first_failure(snapshot, snapshot.run.status.pods)
+
+
+def _cancelled_by_somebody(snapshot: BuildSnapshot) -> Verdict | None:
+    return _cancelled_on(snapshot.run.status.pods)
+
+
+WHY_TO_STOP: tuple[Policy[BuildSnapshot, Verdict | None], ...] = (
+    cancel_asked,
+    _failed,
+    past_deadline,
+    _cancelled_by_somebody,  # the last one: what was cancelled for another reason is found in the rows too
+)
+
+
+def _why_to_stop(snapshot: BuildSnapshot) -> Verdict | None:
+    if snapshot.run.status.start_time is None:
+        return None
+    return first_violation(WHY_TO_STOP, snapshot)
+
+
+def _first_failure(snapshot: BuildSnapshot, rows: Rows) -> Verdict | None:
+    verdicts = (failure(row, snapshot.run.spec.backoff_limit) for row in rows)
+    return next((verdict for verdict in verdicts if verdict is not None), None)
+
+
+def _cancelled_on(rows: Rows) -> Verdict | None:
+    pods = [row.name for row in rows if row.state is PodState.CANCELLED]
+    return Verdict(Reason.CANCELLED, f"the operation was cancelled on pod {enumerate_names(pods)}") if pods else None
+
+
+def _judge(snapshot: BuildSnapshot, rows: Rows) -> Next:
+    """What the rows, by the answers of the pods, mean for the run."""
+    if (why := _first_failure(snapshot, rows) or _cancelled_on(rows)) is not None:
+        return waiting(Verdict(Reason.STOPPING, why.message), 0.0)
+    line = _line(snapshot, rows)
+    if line.empty:
         return ended(End(Reason.COMPLETED, _completed(snapshot.run, rows), succeeded=True))
-    row, member = active
-    place = f"pod {member.name} ({1 + rows.index(row)} of {len(rows)})"
-    if row.state is PodState.UNREACHABLE:
-        verdict = Verdict(Reason.PODS_UNREACHABLE, f"waiting for {place}: {row.message}")
-        return waiting(verdict, retry_after(snapshot))
-    if row.state is PodState.RUNNING:
-        known = any(old.name == row.name and old.state is PodState.RUNNING for old in snapshot.run.status.pods)
-        message = f"{wording(snapshot.run).doing} {place}{_how_far(row)}"
-        return waiting(Verdict(Reason.RUNNING, message), POLL if known else FIRST_LOOK)
-    return waiting(Verdict(Reason.RUNNING, f"next is {place}"), 0.0)
+
+    def places(some: Rows) -> str:
+        return enumerate_names(_place(rows, row) for row in some)
+
+    running = tuple(row for row in line.at_work if row.state is PodState.RUNNING)
+    silent = tuple(row for row in (*line.at_work, *line.begin_now) if row.state is PodState.UNREACHABLE)
+    following = tuple(row for row in line.begin_now if row.state is not PodState.UNREACHABLE)
+    steps = [
+        (Reason.PODS_UNREACHABLE, f"waiting for {_place(rows, row)}: {row.message}", retry_after(snapshot))
+        for row in silent
+    ]
+    for row in line.later:
+        assert row.retry_time is not None
+        failed = f"{_place(rows, row)} failed {attempt_of(row, snapshot.run.spec.backoff_limit)}: {row.message}"
+        left = (row.retry_time - snapshot.now).total_seconds()
+        steps.append((Reason.RETRYING, f"{failed}; the next one begins at {row.retry_time:%H:%M:%S} UTC", left))
+    if running:
+        at_it = enumerate_names(f"{_place(rows, row)}{_how_far(row)}" for row in running)
+        soonest = min(look_after(row.start_time, snapshot.now) for row in running)
+        steps.append((Reason.RUNNING, f"{wording(snapshot.run).doing} {at_it}", soonest))
+    if following or not steps:
+        steps.append((Reason.RUNNING, f"next is {places(following or line.due)}", 0.0))
+    message = "; ".join(words for _, words, _ in steps)
+    return waiting(Verdict(steps[0][0], message), min(again for *_, again in steps))
 
 
 def _how_far(row: BuildPodResult) -> str:
@@ -175,34 +242,23 @@ def _how_far(row: BuildPodResult) -> str:
     return progress + left
 
 
-def _completed(run: BuildRun, rows: tuple[BuildPodResult, ...]) -> str:
-    figures = _figures(rows)
+def _completed(run: BuildRun, rows: Rows) -> str:
+    over_all = figures(rows)
     message = f"{wording(run).done} {counted(sum(row.state is PodState.SUCCEEDED for row in rows), 'pod')}"
-    if figures["recall_after"] is not None:
-        message += f"; recall {figures['recall_before']} before, {figures['recall_after']} after"
+    if over_all["recall_after"] is not None:
+        message += f"; recall {over_all['recall_before']} before, {over_all['recall_after']} after"
     return message
 
 
-def _active(snapshot: BuildSnapshot, rows: tuple[BuildPodResult, ...]) -> tuple[BuildPodResult, Member] | None:
-    """The first pod that has not done its part on the volume that it has now; None: all have."""
-    members = {member.name: member for member in snapshot.members}
-    for row in rows:
-        member = members.get(row.name)
-        if member is not None and not (row.state is PodState.SUCCEEDED and _same_volume(row, member)):
-            return row, member
-    return None
+def _place(rows: Rows, row: BuildPodResult) -> str:
+    return f"pod {row.name} ({1 + rows.index(row)} of {len(rows)})"
 
 
-def _has_begun(row: BuildPodResult) -> bool:
-    """The pod has answered that it is at work. One that never answered may be, but that shows in its turn."""
-    return row.state is PodState.RUNNING or (row.state is PodState.UNREACHABLE and row.attempt is not None)
+def _line(snapshot: BuildSnapshot, rows: Rows) -> Line:
+    return line_up(rows, snapshot.members, _index(snapshot).spec.maintenance.max_concurrent_pods, snapshot.now)
 
 
-def _same_volume(row: BuildPodResult, member: Member) -> bool:
-    return member.volume is None or member.volume == row.volume_id
-
-
-def _with_gone(snapshot: BuildSnapshot) -> tuple[BuildPodResult, ...]:
+def _rows_now(snapshot: BuildSnapshot) -> Rows:
     """The rows in order of ordinals; a pod that the index should not have any more is Gone."""
     index = snapshot.run.spec.index_ref.name
     rows = sorted(snapshot.run.status.pods, key=lambda row: names.ordinal(index, row.name) or 0)
@@ -212,92 +268,34 @@ def _with_gone(snapshot: BuildSnapshot) -> tuple[BuildPodResult, ...]:
     return tuple(row if row.name in present else gone(row) for row in rows)
 
 
-def _rows(snapshot: BuildSnapshot, replies: Replies) -> tuple[BuildPodResult, ...]:
-    active = _active(snapshot, _with_gone(snapshot))
+def _rows(snapshot: BuildSnapshot, replies: Replies) -> Rows:
     members = {member.name: member for member in snapshot.members}
     rows = []
-    for row in _with_gone(snapshot):
-        reply = replies.get(row.name)
-        if isinstance(reply, OperationStatus):
-            rows.append(_row(row, reply))
-        elif reply is not None or (active is not None and active[0].name == row.name):
-            rows.append(silent_row(members[row.name], row, reply))
-        else:
-            rows.append(row)
+    for row in _rows_now(snapshot):
+        match replies.get(row.name):
+            case OperationStatus() as reply:
+                rows.append(row_answered(row, reply, snapshot.run, snapshot.now))
+            case Refused() as reply:
+                rows.append(row_refused(row, reply))
+            case reply if reply is not None or has_begun(row):
+                rows.append(silent_row(members[row.name], row, reply) if row.name in members else row)
+            case _:
+                rows.append(row)
     return tuple(rows)
 
 
-def _row(before: BuildPodResult, reply: OperationStatus) -> BuildPodResult:
-    row = BuildPodResult(
-        name=before.name,
-        state=POD_STATES[reply.state],
-        message=reply.message or None,
-        volume_id=reply.volume_id,
-        attempt=ATTEMPT,
-        progress_percent=reply.progress,
-        remaining_seconds=_remaining(before, reply),
-        restarts=reply.restarts,
-    )
-    if not isinstance(reply.result, GraphResult):
-        return row
-    result = reply.result
-    return updated(
-        row,
-        vectors_before=result.vectors.before,
-        vectors_after=result.vectors.after,
-        bytes_before=result.bytes.before,
-        bytes_after=result.bytes.after,
-        duration_seconds=math.ceil(sum(result.seconds.values())),
-        recall_before=recall_text(result.recall.before) if result.recall else None,
-        recall_after=recall_text(result.recall.after) if result.recall else None,
-        computations_before=round(result.computations.before) if result.computations else None,
-        computations_after=round(result.computations.after) if result.computations else None,
-        links_repaired=result.links_repaired,
-        unreachable_before=result.unreachable.before,
-        unreachable_after=result.unreachable.after,
-        parameters=in_force(result.parameters),
+def _calls(snapshot: BuildSnapshot, rows: Rows, verb: Verb) -> tuple[Call, ...]:
+    members = {member.name: member for member in snapshot.members}
+    body = build_body(snapshot.run, _index(snapshot))
+    return tuple(
+        Call(row.name, address, verb, _operation(snapshot, row), body)
+        for row in rows
+        if (address := members[row.name].address) is not None
     )
 
 
-def _remaining(before: BuildPodResult, reply: OperationStatus) -> int | None:
-    """As long as the progress is what was written, so is this: a status is written when a run gets on."""
-    if reply.remaining_seconds is None:
-        return None
-    if before.progress_percent == reply.progress and before.remaining_seconds is not None:
-        return before.remaining_seconds
-    return rounded(reply.remaining_seconds)
-
-
-def _progress(rows: tuple[BuildPodResult, ...]) -> int:
-    taking_part = [row for row in rows if row.state is not PodState.GONE]
-    done = sum(100 if row.state is PodState.SUCCEEDED else row.progress_percent or 0 for row in taking_part)
-    return done // max(1, len(taking_part))
-
-
-def _figures(rows: tuple[BuildPodResult, ...]) -> dict[str, object]:
-    """The figures of the pods that have done their part, as those of the run."""
-    done = [row for row in rows if row.state is PodState.SUCCEEDED]
-    before, after = total(row.bytes_before for row in done), total(row.bytes_after for row in done)
-    return {
-        "vectors_before": largest(row.vectors_before for row in done),
-        "vectors_after": largest(row.vectors_after for row in done),
-        "bytes_before": before,
-        "bytes_after": after,
-        "bytes_reclaimed": before - after if before is not None and after is not None else None,
-        "duration_seconds": largest(row.duration_seconds for row in done),
-        "recall_before": lowest_recall(row.recall_before for row in done),
-        "recall_after": lowest_recall(row.recall_after for row in done),
-        "computations_before": largest(row.computations_before for row in done),
-        "computations_after": largest(row.computations_after for row in done),
-        "links_repaired": largest(row.links_repaired for row in done),
-        "unreachable_before": largest(row.unreachable_before for row in done),
-        "unreachable_after": largest(row.unreachable_after for row in done),
-        "parameters": agreed(row.parameters for row in done),
-    }
-
-
-def _operation(snapshot: BuildSnapshot) -> str:
-    return f"{snapshot.run.metadata.uid}.{ATTEMPT}"
+def _operation(snapshot: BuildSnapshot, row: BuildPodResult) -> str:
+    return f"{snapshot.run.metadata.uid}.{attempt_to_call(row)}"
 
 
 def _index(snapshot: BuildSnapshot) -> VectorIndex:

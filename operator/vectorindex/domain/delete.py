@@ -14,7 +14,6 @@ from vectorindex.api import IndexDelete
 from vectorindex.api.common import PodState
 from vectorindex.api.indexdelete import MAX_NOT_FOUND, DeletePodResult, IndexDeleteStatus
 from vectorindex.api.reasons import Reason
-from vectorindex.domain.cancelling import cancel_work, cancelled, stop_work, stopped
 from vectorindex.domain.ids import IDs, Missing
 from vectorindex.domain.members import Member
 from vectorindex.domain.replies import POD_STATES, gone, refusal, silent_row, trusted
@@ -39,12 +38,21 @@ from vectorindex.domain.run import (
     wait_or_end,
     waiting,
 )
+from vectorindex.domain.stopping import (
+    cancel_asked,
+    cancelled_at_once,
+    look_by_deadline,
+    past_deadline,
+    stop_work,
+    stopped,
+)
 from vectorindex.domain.verdicts import Policy, Verdict, counted, enumerate_names, first_violation
 from vectorindex.wire.operations import (
     DeleteBody,
     DeleteRequest,
     DeleteResult,
     ObjectReference,
+    OperationState,
     OperationStatus,
     distinct,
     request_digest,
@@ -123,27 +131,40 @@ def summarize(snapshot: DeleteSnapshot, decision: Decision, replies: Replies) ->
         case Work():
             replies = trusted(snapshot.members, replies)
             rows = _rows(snapshot, replies)
-            if snapshot.run.spec.cancel:
-                step = cancelled(rows, replies)
-            elif _has_changed(snapshot):
-                step = stopped(rows, replies, CHANGED)
-            else:
-                step = _judge(snapshot, replies)
+            why = _why_to_stop(snapshot)
+            done = not _has_changed(snapshot) and _all_confirmed(snapshot, replies)
+            step = (
+                _judge(snapshot, replies)
+                if why is None or done
+                else stopped(snapshot, _to_stop(snapshot), rows, replies, why)
+            )
             asked = sum(row.state is not PodState.GONE for row in rows)
             changes = {"pods": rows, "progress_percent": 100 * len(_succeeded(rows)) // max(1, asked)}
             if step.again is None:
                 changes |= _counts(snapshot, replies, complete=step.reason is Reason.COMPLETED)
-    return RunSummary(updated(snapshot.run.status, **next_fields(snapshot, step), **changes), step.again)
+    status = updated(snapshot.run.status, **next_fields(snapshot, step), **changes)
+    return RunSummary(status, look_by_deadline(snapshot, step.again))
 
 
-def _cancel(snapshot: DeleteSnapshot) -> End | Work | None:
-    return cancel_work(snapshot, snapshot.run.status.pods, lambda _pod: snapshot.run.metadata.uid)
+def _cancelled_at_once(snapshot: DeleteSnapshot) -> End | None:
+    return cancelled_at_once(snapshot)
 
 
-def _request_changed(snapshot: DeleteSnapshot) -> Work | None:
-    if not _has_changed(snapshot):
-        return None
-    return stop_work(snapshot, snapshot.run.status.pods, lambda _pod: snapshot.run.metadata.uid)
+def _stop(snapshot: DeleteSnapshot) -> Work | None:
+    return None if _why_to_stop(snapshot) is None else stop_work(snapshot, _to_stop(snapshot))
+
+
+def _to_stop(snapshot: DeleteSnapshot) -> dict[str, str]:
+    """The operations by pod, also of those that have deleted: they say so again, and are counted."""
+    return {member.name: snapshot.run.metadata.uid for member in snapshot.members}
+
+
+def _why_to_stop(snapshot: DeleteSnapshot) -> Verdict | None:
+    return first_violation(WHY_TO_STOP, snapshot)
+
+
+def _request_changed(snapshot: DeleteSnapshot) -> Verdict | None:
+    return CHANGED if _has_changed(snapshot) else None
 
 
 def _has_changed(snapshot: DeleteSnapshot) -> bool:
@@ -168,7 +189,15 @@ def _request(snapshot: DeleteSnapshot) -> End | Wait | None:
             return None
 
 
-TROUBLES: tuple[Policy[DeleteSnapshot, Decision | None], ...] = (_cancel, index_trouble, _request_changed, _request)
+WHY_TO_STOP: tuple[Policy[DeleteSnapshot, Verdict | None], ...] = (cancel_asked, _request_changed, past_deadline)
+TROUBLES: tuple[Policy[DeleteSnapshot, Decision | None], ...] = (_cancelled_at_once, _stop, index_trouble, _request)
+
+
+def _all_confirmed(snapshot: DeleteSnapshot, replies: Replies) -> bool:
+    answers = [replies.get(member.name) for member in snapshot.members]
+    return bool(answers) and all(
+        isinstance(answer, OperationStatus) and answer.state is OperationState.SUCCEEDED for answer in answers
+    )
 
 
 def _judge(snapshot: DeleteSnapshot, replies: Replies) -> Next:

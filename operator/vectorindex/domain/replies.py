@@ -46,6 +46,11 @@ def trusted(members: Iterable[Member], replies: Replies) -> Replies:
     return checked
 
 
+def failure_reason(reply: OperationStatus) -> Reason:
+    """The reason of a failed operation. A newer sidecar may have others."""
+    return FAILURES.get(reply.reason, Reason.OPERATION_FAILED)
+
+
 def refusal(pod: str, reply: Reply | None, *, quote: bool) -> End | None:
     """The end that a reply means for the run, or None. ``quote``: the pod's own words may be shown."""
     match reply:
@@ -54,8 +59,7 @@ def refusal(pod: str, reply: Reply | None, *, quote: bool) -> End | None:
         case Refused(message):
             return End(Reason.OPERATION_FAILED, f"pod {pod} refuses the request{f': {message}' if quote else ''}")
         case OperationStatus(state=OperationState.FAILED):
-            reason = FAILURES.get(reply.reason, Reason.OPERATION_FAILED)
-            return End(reason, f"pod {pod}: {reply.message or reply.reason}")
+            return End(failure_reason(reply), f"pod {pod}: {reply.message or reply.reason}")
         case OperationStatus(state=OperationState.CANCELLED):
             return End(Reason.CANCELLED, f"the operation was cancelled on pod {pod}")
         case _:

@@ -173,6 +173,14 @@ def settled_fields(run: Run) -> dict[str, object]:
     return {"observed_generation": generation, "conditions": conditions}
 
 
+def time_to_live(run: Run, now: datetime) -> float | None:
+    """Seconds until the object of a run that has ended is to be deleted, 0 from then on; None: it stays."""
+    ended, ttl = run.status.completion_time, run.spec.ttl_seconds_after_finished
+    if ended is None or ttl is None:
+        return None
+    return max(0.0, (ended + timedelta(seconds=ttl) - now).total_seconds())
+
+
 def index_trouble(frame: Frame) -> End | Wait | None:
     """The index is missing, or not the one that the run began with."""
     name, seen = frame.run.spec.index_ref.name, frame.run.status.index_uid

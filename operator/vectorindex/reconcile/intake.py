@@ -1,14 +1,15 @@
 """Which keys an event enters.
 
 Invariant: a status that the operator wrote itself enters nothing, or each write would cause the next; everything that
-may let something go on does: a pod, an object of an index, the index itself, a run that ended or is gone.
+may let something go on does: a pod, an object of an index, the index itself, a run that ended or is gone. A run that
+has ended is entered only for the time at which it is to be deleted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Protocol
 
 from vectorindex.api import names
 from vectorindex.reconcile.gathering import index_name
@@ -16,10 +17,17 @@ from vectorindex.reconcile.keys import RUNS, Key, Work
 from vectorindex.reconcile.watchlist import Seen, Watchlist
 
 
+class Enter(Protocol):
+    """Enters a key into the queue, to be reconciled in ``after`` seconds at the latest."""
+
+    def __call__(self, key: Key, after: float = 0.0, /) -> None: ...
+
+
 class Intake:
-    def __init__(self, watchlist: Watchlist, enter: Callable[[Key], None]) -> None:
+    def __init__(self, watchlist: Watchlist, enter: Enter, now: Callable[[], datetime]) -> None:
         self._watchlist = watchlist
         self._enter = enter
+        self._now = now
 
     def own(self, manifest: Mapping[str, Any], *, deleted: bool = False) -> None:
         """An object of one of our kinds is there, changed, or is gone."""
@@ -36,6 +44,8 @@ class Intake:
         stale = manifest.get("status", {}).get("observedGeneration") != seen.generation
         if stale or (news and seen.ended is None):
             self._enter(key)
+        if seen.expires is not None:
+            self._enter(key, max(0.0, (seen.expires - self._now()).total_seconds()))
         if key.work is Work.INDEX:
             if news:
                 self._enter(Key(Work.SWEEP, key.namespace, key.name))
@@ -83,11 +93,13 @@ def _seen(key: Key, manifest: Mapping[str, Any]) -> Seen:
     if key.work is Work.INDEX:
         return Seen(metadata["uid"], metadata["generation"])
     ended = manifest.get("status", {}).get("completionTime")
+    ttl = manifest.get("spec", {}).get("ttlSecondsAfterFinished")
     return Seen(
         metadata["uid"],
         metadata["generation"],
         index=index_name(manifest),
         ended=None if ended is None else datetime.fromisoformat(ended),
+        ttl=timedelta(seconds=ttl) if isinstance(ttl, int) else None,
     )
 
 

@@ -17,7 +17,7 @@ from vectorindex.api.common import ConditionStatus, RunStatus, UnreadableError
 from vectorindex.api.reasons import ConditionType
 from vectorindex.cluster.errors import ClusterError, ConflictError, NotFoundError
 from vectorindex.dataplane import errors as dataplane
-from vectorindex.domain import build, delete
+from vectorindex.domain import build, build_line, delete
 from vectorindex.domain.ids import read_ids
 from vectorindex.domain.members import Member, NoAnswer
 from vectorindex.domain.run import (
@@ -32,6 +32,7 @@ from vectorindex.domain.run import (
     Verb,
     Work,
     settled_fields,
+    time_to_live,
     unreadable,
 )
 from vectorindex.domain.run import updated as with_changes
@@ -81,9 +82,29 @@ class RunReconciler(ABC, Generic[Snapshot]):
             await self._refuse(manifest, str(error))
             return None
         if run.status.finished:
-            await self._write(manifest, run.status, with_changes(run.status, **settled_fields(run)))
-            return None
+            return await self._settle(manifest, run)
         return await self._step(manifest, run)
+
+    async def _settle(self, manifest: Manifest, run: Run) -> float | None:
+        """A run that has ended: its status speaks of the newest generation, and its object goes when it is time."""
+        left = time_to_live(run, self._ports.now())
+        if left == 0.0:
+            await self._delete(manifest)
+            return None
+        await self._write(manifest, run.status, with_changes(run.status, **settled_fields(run)))
+        return left
+
+    async def _delete(self, manifest: Manifest) -> None:
+        metadata = manifest["metadata"]
+        try:
+            await self._ports.cluster.delete(manifest)
+        except NotFoundError:
+            return
+        except ConflictError as error:
+            raise GoneError(index_name(manifest)) from error
+        logger.info(
+            "deleted %s %s/%s: its time to live is over", manifest["kind"], metadata["namespace"], metadata["name"]
+        )
 
     async def _step(self, manifest: Manifest, run: Run) -> float | None:
         snapshot = await self._gather(manifest, run)
@@ -196,7 +217,7 @@ class BuildReconciler(RunReconciler[build.BuildSnapshot]):
                 if index_name(manifest) == run.spec.index_ref.name:
                     with suppress(UnreadableError):  # its own reconcile ends it
                         line.append(model.read(manifest))
-        first = build.first_in_line(line)
+        first = build_line.first_in_line(line)
         return None if first is None or first.metadata.uid == run.metadata.uid else first
 
     def _decide(self, snapshot: build.BuildSnapshot) -> Decision:

@@ -7,7 +7,7 @@ looked at sooner, never what is done.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from vectorindex.reconcile.keys import Key, Work
 
@@ -17,12 +17,18 @@ IndexName = tuple[str, str]
 
 @dataclass(frozen=True)
 class Seen:
-    """What is kept of an object: which one it is, and for a run its index and its end."""
+    """What is kept of an object: which one it is, and for a run its index, its end, and how long it stays then."""
 
     uid: str
     generation: int
     index: str = ""
     ended: datetime | None = None
+    ttl: timedelta | None = None
+
+    @property
+    def expires(self) -> datetime | None:
+        """When the object is to be deleted."""
+        return None if self.ended is None or self.ttl is None else self.ended + self.ttl
 
 
 class Watchlist:

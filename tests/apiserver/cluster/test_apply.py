@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from devcluster.api import Api
 from tests.apiserver.crd.manifests import create, manifest
 from tests.apiserver.crd.test_status import DELETE
 from vectorindex.api import IndexDelete
-from vectorindex.cluster.client import ApiServer
 from vectorindex.cluster.cluster import Cluster
-
-
-@pytest.fixture
-async def cluster(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cluster]:
-    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
-    server = await ApiServer.connect()
-    yield Cluster(server, "test")
-    await server.close()
 
 
 @pytest.mark.parametrize("external_id", ["cat", "Käse", "語", "🐍", 'a "quoted" \\ one', "a: b # c", "\u2028"])

@@ -25,6 +25,8 @@ def field(kind: str, path: str, good: Any, bad: Any, message: str, *, note: str 
 VI, DELETE, REBUILD, OPTIMIZE = "VectorIndex", "IndexDelete", "IndexRebuild", "IndexOptimize"
 SOURCE = {"configMapKeyRef": {"name": "ids", "key": "ids.json"}}
 
+MAINTENANCE = {"deletedPercent": 20, "deltaPercent": 10, "minItems": 1_000, "maxConcurrentPods": 1}
+
 CASES = [
     field(VI, "dimensions", 1, 0, "spec.dimensions: Invalid value: 0: spec.dimensions in body should be", note=">0"),
     field(VI, "dimensions", 65_536, 65_537, "should be less than or equal to 65536", note="<=65536"),
@@ -59,6 +61,8 @@ CASES = [
     field(VI, "maintenance.deletedPercent", 100, 101, "less than or equal to 100"),
     field(VI, "maintenance.deltaPercent", 1, 0, "greater than or equal to 1"),
     field(VI, "maintenance.minItems", 0, -1, "greater than or equal to 0"),
+    field(VI, "maintenance.maxConcurrentPods", 256, 0, "greater than or equal to 1"),
+    field(VI, "suspend", True, "yes", "must be of type boolean"),
     field(VI, "maintenance.threads", 256, 1_000, "less than or equal to 256"),
     field(VI, "hnsw", {"m": 8}, {"M": 8}, 'unknown field "spec.hnsw.M"', note=" unknown field"),
     Case(
@@ -92,6 +96,13 @@ CASES = [
     ),
     field(DELETE, "cancel", True, "yes", "must be of type boolean"),
     field(DELETE, "returnNotFound", True, 1, "must be of type boolean"),
+    field(DELETE, "activeDeadlineSeconds", 1, 0, "greater than or equal to 1"),
+    field(DELETE, "ttlSecondsAfterFinished", 0, -1, "greater than or equal to 0"),
+    field(DELETE, "ttlSecondsAfterFinished", 2**31 - 1, 2**31, "less than or equal to 2147483647", note="<=2^31"),
+    Case("IndexDelete has no backoffLimit", DELETE, {}, at("backoffLimit", 1), 'unknown field "spec.backoffLimit"'),
+    field(REBUILD, "activeDeadlineSeconds", 2**31 - 1, 0, "greater than or equal to 1"),
+    field(REBUILD, "backoffLimit", 0, -1, "greater than or equal to 0", note=">=0"),
+    field(OPTIMIZE, "backoffLimit", 20, 21, "less than or equal to 20", note="<=20"),
     field(REBUILD, "indexRef", {"name": "w"}, None, "spec.indexRef: Required value"),
     field(REBUILD, "params.m", 512, 100_000, "less than or equal to 512"),
     field(REBUILD, "params.efConstruction", 400, 0, "greater than or equal to 1"),
@@ -140,7 +151,8 @@ def test_defaults(api: Api) -> None:
         create(api, "default", manifest(kind), dry_run=True) for kind in (VI, DELETE, REBUILD, OPTIMIZE)
     )
 
-    assert index["spec"]["maintenance"] == {"deletedPercent": 20, "deltaPercent": 10, "minItems": 1_000}
+    assert index["spec"]["maintenance"] == MAINTENANCE
+    assert index["spec"]["suspend"] is False
     assert index["spec"]["managed"] == {"replicas": 1, "storage": {"size": "1Gi", "reclaim": "Retain"}}
     assert "hnsw" not in index["spec"]
     assert delete["spec"] == {
@@ -153,13 +165,15 @@ def test_defaults(api: Api) -> None:
         assert build["spec"] == {
             "indexRef": {"name": "words"},
             "verify": {"samples": 200, "k": 10},
+            "activeDeadlineSeconds": 86_400,
+            "backoffLimit": 3,
             "cancel": False,
         }
 
 
 def test_a_threshold_that_is_set_leaves_the_others_at_their_defaults(api: Api) -> None:
     index = create(api, "default", manifest(VI, at("maintenance.deltaPercent", 30)), dry_run=True)
-    assert index["spec"]["maintenance"] == {"deletedPercent": 20, "deltaPercent": 30, "minItems": 1_000}
+    assert index["spec"]["maintenance"] == {**MAINTENANCE, "deltaPercent": 30}
 
 
 @pytest.mark.parametrize("kind", [VI, DELETE, REBUILD, OPTIMIZE])

@@ -11,7 +11,8 @@ OURS = ("indexdeletes", "indexoptimizes", "indexrebuilds", "vectorindexes")
 APPLY = {"get", "list", "watch", "create", "patch"}
 
 RIGHTS: dict[tuple[str, str], set[str]] = {
-    **{("vectorindex.io", kind): {"get", "list", "watch"} for kind in OURS},
+    **{("vectorindex.io", kind): {"get", "list", "watch", "delete"} for kind in OURS},
+    ("vectorindex.io", "vectorindexes"): {"get", "list", "watch"},
     **{("vectorindex.io", f"{kind}/status"): {"patch"} for kind in OURS},
     ("", "pods"): {"list", "watch"},
     ("", "configmaps"): APPLY,

@@ -82,8 +82,8 @@ def run_status(reason: str = "Running", since: float = 10.0, **status: Any) -> d
     return {"observedGeneration": 1, "conditions": conditions, **status}
 
 
-def begun(**status: Any) -> dict[str, Any]:
-    return run_status(startTime=ago(5), indexUID=UID, **status)
+def begun(reason: str = "Running", **status: Any) -> dict[str, Any]:
+    return run_status(reason, startTime=ago(5), indexUID=UID, **status)
 
 
 def _run(spec: dict[str, Any], status: dict[str, Any] | None, name: str, created: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -19,11 +20,12 @@ from tests.unit.domain.given import (
     rebuilt,
     state,
 )
-from vectorindex.api import IndexRebuild
-from vectorindex.domain.build import BuildSnapshot, decide, first_in_line, summarize
+from vectorindex.api import IndexRebuild, VectorIndex
+from vectorindex.domain.build import BuildSnapshot, decide, summarize
+from vectorindex.domain.build_line import first_in_line
 from vectorindex.domain.members import NoAnswer
-from vectorindex.domain.run import Begin, BuildRun, Decision, End, Refused, Replies, Wait, Work
-from vectorindex.wire.operations import OperationState, OptimizeBody, RebuildBody
+from vectorindex.domain.run import Begin, BuildRun, Decision, End, Refused, Replies, Verb, Wait, Work
+from vectorindex.wire.operations import OperationState, OperationStatus, OptimizeBody, RebuildBody
 
 
 def snapshot(run: BuildRun, **changes: Any) -> BuildSnapshot:
@@ -104,6 +106,22 @@ DOWN = (member(0), member(1, NoAnswer("connection refused"), ready=False), membe
             "hnsw.efConstruction",
             id="a contradiction does not wait for its turn",
         ),
+        pytest.param(
+            optimize_run(),
+            {"index": index(suspend=True)},
+            Wait,
+            "Suspended",
+            "VectorIndex vi is suspended",
+            id="suspended",
+        ),
+        pytest.param(
+            rebuild_run(),
+            {"index": index(suspend=True), "ahead": EARLIER},
+            Wait,
+            "Suspended",
+            "until its spec.suspend is false",
+            id="suspended, and not the first",
+        ),
         pytest.param(rebuild_run(cancel=True), {"ahead": EARLIER}, End, "Cancelled", "before any pod", id="cancelled"),
         pytest.param(
             started("Succeeded", "Pending", "Pending"),
@@ -172,6 +190,16 @@ def test_a_pod_that_never_answered_waits_for_the_others_again() -> None:
     assert called(decide(snapshot(at_it, members=members))) == ["vi-0"]
 
 
+def test_a_pod_that_takes_no_start_now_is_asked_again_later() -> None:
+    lost = {"vi-0": NoAnswer("the operation cannot be recorded (HTTP status 503)")}
+    summary = summarize(snapshot(started()), Work(()), lost)
+    assert summary.again == 1.0
+    condition = summary.status.condition("Succeeded")
+    assert condition is not None
+    assert condition.reason == "PodsUnreachable"
+    assert called(decide(snapshot(rebuild_run(summary.status.to_dict())))) == ["vi-0"]
+
+
 def test_a_pod_at_work_is_waited_for_even_when_others_are_down() -> None:
     members = (member(0), member(1), member(2, NoAnswer("connection refused")))
     assert called(decide(snapshot(started("Running", "Pending", "Pending"), members=members))) == ["vi-0"]
@@ -210,7 +238,7 @@ def test_an_optimize_is_called_by_its_name() -> None:
     ]
     assert [condition.message for condition in said if condition is not None] == [
         "optimizing pod vi-1 (2 of 3), 50 %",
-        "pod vi-1: recall would fall; optimized, and kept: vi-0",
+        "pod vi-1: recall would fall",
     ]
 
 
@@ -265,16 +293,16 @@ FAILED = at_work(1, 50, state=OperationState.FAILED, reason="RecallRegressed", m
         pytest.param(
             ("Succeeded", "Running", "Pending"),
             {"vi-1": FAILED},
-            "RecallRegressed",
-            "pod vi-1: recall would fall; rebuilt, and kept: vi-0",
+            "Stopping",
+            "pod vi-1: recall would fall",
             50,
             id="refused by its recall",
         ),
         pytest.param(
             ("Pending", "Pending", "Pending"),
             {"vi-0": Refused("too large")},
-            "OperationFailed",
-            "vi-0 refuses the request: too large; no pod has a new graph",
+            "Stopping",
+            "pod vi-0: it refuses the request: too large",
             0,
             id="refused",
         ),
@@ -301,12 +329,107 @@ def test_what_the_answer_comes_to(
 
 def test_what_is_left_is_looked_at_again_and_nothing_after_the_end() -> None:
     run = started("Running", "Pending", "Pending")
-    assert summarize(snapshot(started()), Work(()), {"vi-0": at_work(0, 0)}).again == 0.5
-    assert summarize(snapshot(run), Work(()), {"vi-0": at_work(0, 1)}).again == 2.0
+    assert summarize(snapshot(started()), Work(()), {"vi-0": at_work(0, 0)}).again == 0.2
     assert summarize(snapshot(run), Work(()), {"vi-0": rebuilt(0)}).again == 0.0
-    ended = summarize(snapshot(run), Work(()), {"vi-0": Refused("too large")})
+    ended = summarize(snapshot(started("Succeeded", "Succeeded", "Running")), Work(()), {"vi-2": rebuilt(2)})
     assert ended.again is None
     assert ended.status.completion_time == NOW
+
+
+@pytest.mark.parametrize(
+    ("seconds", "again"),
+    [(0, 0.2), (1, 0.25), (4, 1.0), (8, 2.0), (3_600, 2.0)],
+)
+def test_looks_are_the_rarer_the_longer_a_pod_is_at_it(seconds: float, again: float) -> None:
+    rows = [row(0, "Running", attempt=1, startTime=ago(seconds)), row(1, "Pending"), row(2, "Pending")]
+    summary = summarize(snapshot(rebuild_run(begun(pods=rows))), Work(()), {"vi-0": at_work(0, 1)})
+    assert summary.again == again
+    assert summary.status.pods[0].start_time == NOW - timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("since", "reply", "written"),
+    [
+        pytest.param(1, at_work(0, 7), False, id="only progress, and just written"),
+        pytest.param(2, at_work(0, 7), True, id="only progress, two seconds later"),
+        pytest.param(1, at_work(0, 7, restarts=1), True, id="something else"),
+        pytest.param(1, rebuilt(0), True, id="done"),
+    ],
+)
+def test_progress_alone_is_written_every_two_seconds(since: float, reply: OperationStatus, written: bool) -> None:
+    before = summarize(snapshot(started()), Work(()), {"vi-0": at_work(0, 3)}).status
+    seen = snapshot(rebuild_run(before.to_dict()), last_write=NOW - timedelta(seconds=since))
+    summary = summarize(seen, Work(()), {"vi-0": reply})
+    assert (summary.status != seen.run.status) is written
+    assert summary.again is not None
+
+
+def at_once(number: int) -> VectorIndex:
+    return index(maintenance={"maxConcurrentPods": number})
+
+
+@pytest.mark.parametrize(
+    ("states", "number", "pods"),
+    [
+        pytest.param(("Pending", "Pending", "Pending"), 2, ["vi-0", "vi-1"], id="the first two"),
+        pytest.param(("Pending", "Pending", "Pending"), 9, ["vi-0", "vi-1", "vi-2"], id="all"),
+        pytest.param(("Running", "Pending", "Pending"), 2, ["vi-0", "vi-1"], id="one more"),
+        pytest.param(("Running", "Running", "Pending"), 2, ["vi-0", "vi-1"], id="no more"),
+        pytest.param(("Succeeded", "Running", "Pending"), 2, ["vi-1", "vi-2"], id="the next one after the first"),
+        pytest.param(("Running", "Running", "Pending"), 1, ["vi-0", "vi-1"], id="fewer at a time than are at it"),
+    ],
+)
+def test_so_many_pods_at_a_time_as_the_index_allows(states: tuple[str, ...], number: int, pods: list[str]) -> None:
+    assert called(decide(snapshot(started(*states), index=at_once(number)))) == pods
+
+
+def test_what_has_started_goes_on_when_the_index_is_suspended() -> None:
+    suspended = index(suspend=True)
+    assert called(decide(snapshot(started("Succeeded", "Pending", "Pending"), index=suspended))) == ["vi-1"]
+
+
+def test_no_other_pod_begins_while_one_does_not_serve() -> None:
+    swapping = (member(0), member(1, ready=False), member(2))
+    seen = snapshot(started("Running", "Running", "Pending"), index=at_once(3), members=swapping)
+    assert called(decide(seen)) == ["vi-0", "vi-1"]
+    step = summarize(seen, Work(()), {"vi-0": rebuilt(0), "vi-1": at_work(1, 90)})
+    assert step.again == 0.2  # and not at once, or it would be asked without end
+    said = step.status.condition("Succeeded")
+    assert said is not None
+    assert said.message == "rebuilding pod vi-1 (2 of 3), 90 %"
+
+
+def test_the_first_pod_that_fails_stops_those_at_work() -> None:
+    seen = snapshot(started("Running", "Running", "Succeeded"), index=at_once(2))
+    step = summarize(seen, Work(()), {"vi-0": at_work(0, 40), "vi-1": FAILED})
+    assert step.again == 0.0
+    run = rebuild_run(step.status.to_dict())
+    work = decide(snapshot(run))
+    assert isinstance(work, Work)
+    assert [(call.pod, call.verb, call.operation) for call in work.calls] == [("vi-0", Verb.CANCEL, "uid-of-run.1")]
+    stopping = summarize(snapshot(run), work, {"vi-0": at_work(0, 41)})
+    assert stopping.again is not None
+    cancelled = at_work(0, 41, state=OperationState.CANCELLED)
+    ended = summarize(snapshot(rebuild_run(stopping.status.to_dict())), work, {"vi-0": cancelled})
+    condition = ended.status.condition("Succeeded")
+    assert condition is not None
+    assert (condition.status, condition.reason) == ("False", "RecallRegressed")
+    assert condition.message == "pod vi-1: recall would fall; done on vi-2; not done on vi-0, vi-1"
+    assert [pod.state for pod in ended.status.pods] == ["Cancelled", "Failed", "Succeeded"]
+
+
+def test_an_operation_that_somebody_else_cancelled_ends_the_run() -> None:
+    gone = at_work(0, 41, state=OperationState.CANCELLED)
+    step = summarize(snapshot(started("Running", "Pending", "Pending")), Work(()), {"vi-0": gone})
+    run = rebuild_run(step.status.to_dict())
+    work = decide(snapshot(run))
+    assert called(work) == ["vi-0", "vi-1", "vi-2"]
+    replies = {f"vi-{number}": at_work(number, 0, state=OperationState.CANCELLED) for number in range(3)}
+    ended = summarize(snapshot(run), work, replies)
+    condition = ended.status.condition("Succeeded")
+    assert condition is not None
+    assert condition.reason == "Cancelled"
+    assert "was cancelled on pod vi-0" in condition.message
 
 
 def test_figures_over_pods() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -244,15 +245,19 @@ def test_what_a_pod_confirmed_stands_when_it_goes_down() -> None:
             id="one does not answer",
         ),
         pytest.param(
-            {"vi-1": deleted(1, state=OperationState.RUNNING, result=None)}, False, ["cancelling: vi-1"], id="not yet"
+            {"vi-1": deleted(1, state=OperationState.RUNNING, result=None)},
+            False,
+            ["until it is cancelled on vi-1"],
+            id="not yet",
         ),
     ],
 )
 def test_cancelling_names_who_has_done_it(replies: dict[str, Any], ended: bool, words: list[str]) -> None:
-    seen = snapshot(delete_run(begun(requestDigest=DIGEST, pods=[CONFIRMED]), cancel=True))
+    run = delete_run(begun(reason="Stopping", requestDigest=DIGEST, pods=[CONFIRMED]), cancel=True)
+    seen = snapshot(run, last_write=NOW - timedelta(seconds=10))
     work = decide(seen)
     assert isinstance(work, Work)
-    assert [(call.pod, call.verb) for call in work.calls] == [("vi-1", Verb.CANCEL), ("vi-2", Verb.CANCEL)]
+    assert [(call.pod, call.verb) for call in work.calls] == [(f"vi-{ordinal}", Verb.CANCEL) for ordinal in range(3)]
     status = summarize(seen, work, replies).status
     condition = status.condition("Succeeded")
     assert condition is not None
@@ -274,9 +279,10 @@ def test_ids_that_change_stop_the_run_which_names_who_has_deleted(request_now: R
     seen = snapshot(started(pods=[CONFIRMED], cancel=cancel), request=request_now)
     work = decide(seen)
     assert isinstance(work, Work)
-    assert [(call.pod, call.verb) for call in work.calls] == [("vi-1", Verb.CANCEL), ("vi-2", Verb.CANCEL)]
+    assert [(call.pod, call.verb) for call in work.calls] == [(f"vi-{ordinal}", Verb.CANCEL) for ordinal in range(3)]
     # vi-1 had deleted, and its answer was lost.
     replies = {
+        "vi-0": deleted(0, True, True, True),
         "vi-1": deleted(1, True, True, True),
         "vi-2": deleted(2, state=OperationState.CANCELLED, result=None),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -18,12 +19,18 @@ class Entered:
     """An intake, and the keys that were entered since the last look."""
 
     def __init__(self) -> None:
-        self.keys: list[Key] = []
-        self.intake = Intake(Watchlist(), self.keys.append)
+        self.keys: dict[Key, float] = {}
+        self.intake = Intake(Watchlist(), self._enter, lambda: NOW)
+
+    def _enter(self, key: Key, after: float = 0.0) -> None:
+        self.keys[key] = after
 
     def since(self) -> set[Key]:
-        keys = set(self.keys)
-        self.keys.clear()
+        return set(self.with_times())
+
+    def with_times(self) -> dict[Key, float]:
+        """The keys, and the seconds until each is due."""
+        keys, self.keys = self.keys, {}
         return keys
 
 
@@ -32,9 +39,13 @@ def entered() -> Entered:
     return Entered()
 
 
-def own(key: Key, generation: int = 1, observed: int = 1, uid: str = "u", **status: Any) -> dict[str, Any]:
+def own(
+    key: Key, generation: int = 1, observed: int = 1, uid: str = "u", ttl: int | None = None, **status: Any
+) -> dict[str, Any]:
     metadata = {"name": key.name, "namespace": key.namespace, "uid": uid, "generation": generation}
-    spec = {} if key.work is Work.INDEX else {"indexRef": {"name": "vi"}}
+    spec: dict[str, Any] = {} if key.work is Work.INDEX else {"indexRef": {"name": "vi"}}
+    if ttl is not None:
+        spec["ttlSecondsAfterFinished"] = ttl
     return {
         "kind": key.work.value,
         "metadata": metadata,
@@ -44,6 +55,17 @@ def own(key: Key, generation: int = 1, observed: int = 1, uid: str = "u", **stat
 
 
 ENDED: dict[str, Any] = {"completionTime": "2026-01-01T00:00:00Z"}
+NOW = datetime(2026, 1, 1, 0, 0, 10, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("ttl", "after"), [(100, 90.0), (0, 0.0), (5, 0.0)], ids=["to come", "at once", "missed"])
+def test_a_run_that_has_ended_is_looked_at_when_its_time_is_over(entered: Entered, ttl: int, after: float) -> None:
+    entered.intake.own(own(RUN, ttl=ttl))
+    assert entered.with_times() == {RUN: 0.0}
+    entered.intake.own(own(RUN, ttl=ttl, **ENDED))
+    assert entered.with_times()[RUN] == after
+    entered.intake.again(own(RUN, ttl=ttl, **ENDED))
+    assert entered.with_times() == {RUN: after}
 
 
 def test_a_new_run_is_looked_at(entered: Entered) -> None:

@@ -1,0 +1,19 @@
+"""The operator's own client, in the administrator's name."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from vectorindex.cluster.client import ApiServer
+from vectorindex.cluster.cluster import Cluster
+
+
+@pytest.fixture
+async def cluster(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cluster]:
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    server = await ApiServer.connect()
+    yield Cluster(server, "test")
+    await server.close()
