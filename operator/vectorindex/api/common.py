@@ -46,6 +46,15 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """Where ``/scale`` finds what it serves; the paths are those of the object."""
+
+    wanted: str
+    there: str
+    selector: str
+
+
+@dataclass(frozen=True)
 class Kind:
     """How the API server serves a kind."""
 
@@ -54,6 +63,7 @@ class Kind:
     singular: str
     short_name: str
     columns: tuple[Column, ...]
+    scale: Scale | None = None
 
     @property
     def crd_name(self) -> str:

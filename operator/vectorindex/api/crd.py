@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from vectorindex.api import KINDS, ApiObject
-from vectorindex.api.common import GROUP, VERSION, Column
+from vectorindex.api.common import GROUP, VERSION, Column, Scale
 from vectorindex.api.schema import Schema, structural_schema
 
 DIRECTORY = Path("charts/vectorindex-operator/files/crds")
@@ -48,7 +48,7 @@ def build_crd(model: type[ApiObject]) -> dict[str, Any]:
                     "served": True,
                     "storage": True,
                     "schema": {"openAPIV3Schema": build_schema(model)},
-                    "subresources": {"status": {}},
+                    "subresources": {"status": {}, **_scale(definition.scale)},
                     "additionalPrinterColumns": [_column(column) for column in definition.columns],
                 }
             ],
@@ -107,6 +107,17 @@ def _part(model: type[ApiObject], name: str) -> Schema:
     schema = structural_schema(field.annotation)
     schema.pop("description", None)
     return {"description": field.description, **schema}
+
+
+def _scale(scale: Scale | None) -> dict[str, Any]:
+    if scale is None:
+        return {}
+    paths = {
+        "specReplicasPath": scale.wanted,
+        "statusReplicasPath": scale.there,
+        "labelSelectorPath": scale.selector,
+    }
+    return {"scale": paths}
 
 
 def _column(column: Column) -> dict[str, Any]:

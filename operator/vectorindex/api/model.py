@@ -117,6 +117,12 @@ _INT_OR_STRING: JsonSchemaValue = {
 Quantity = Annotated[str, BeforeValidator(str), WithJsonSchema(_INT_OR_STRING)]
 """A Kubernetes quantity (``10Gi``, ``500m``, 2), always read as a string."""
 
+Opaque = Annotated[
+    dict[str, Any],
+    WithJsonSchema({"type": "object", "maxProperties": 64, "x-kubernetes-preserve-unknown-fields": True}),
+]
+"""An object of the Kubernetes API that is passed on as it is; the API server checks it where it is used."""
+
 Time = Annotated[
     AwareDatetime,
     AfterValidator(_whole_seconds),

@@ -9,6 +9,7 @@ FIELD_MANAGER = "vectorindex-operator"
 INDEX_LABEL = f"{GROUP}/index"
 NAME_LABEL = "app.kubernetes.io/name"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+OWN_LABELS = (INDEX_LABEL, NAME_LABEL, MANAGED_BY_LABEL)
 APPLICATION = "vectorindex"
 
 CONTAINER = "sidecar"
@@ -60,6 +61,11 @@ def ordinal(index: str, pod_name: str) -> int | None:
 def labels(index: str) -> dict[str, str]:
     """The labels of every object of the index, its pods included."""
     return {**selector(index), NAME_LABEL: APPLICATION, MANAGED_BY_LABEL: FIELD_MANAGER}
+
+
+def selector_text(index: str) -> str:
+    """The same as text, as query parameters and ``/scale`` have it."""
+    return ",".join(f"{key}={value}" for key, value in selector(index).items())
 
 
 def selector(index: str) -> dict[str, str]:

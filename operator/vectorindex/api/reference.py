@@ -61,6 +61,8 @@ def _type(field: Schema) -> str:
         return "quantity"
     if field.get("format") == "date-time":
         return "time"
+    if "x-kubernetes-preserve-unknown-fields" in field:
+        return "object, as of a Pod"
     if "additionalProperties" in field:
         return f"map of {_type(field['additionalProperties'])}"
     if field["type"] == "array":

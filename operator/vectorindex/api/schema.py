@@ -35,6 +35,7 @@ _KEYWORDS = (
     "x-kubernetes-int-or-string",
     "x-kubernetes-list-map-keys",
     "x-kubernetes-list-type",
+    "x-kubernetes-preserve-unknown-fields",
     "x-kubernetes-validations",
     "items",
     "additionalProperties",
@@ -120,8 +121,13 @@ def _check_bounded(schema: Schema, path: str) -> None:
         "string": () if "enum" in schema or schema.get("format") == "date-time" else ("maxLength",),
         "object": ("maxProperties",) if "additionalProperties" in schema else ("properties",),
         "int-or-string": ("maxLength",),
+        "any object": ("maxProperties",),
     }
-    kind = "int-or-string" if "x-kubernetes-int-or-string" in schema else str(schema.get("type"))
+    kind = str(schema.get("type"))
+    if "x-kubernetes-int-or-string" in schema:
+        kind = "int-or-string"
+    elif "x-kubernetes-preserve-unknown-fields" in schema:
+        kind = "any object"
     if kind not in needed:
         raise SchemaError(f"{path}: no rule for the type {kind}")
     if missing := [keyword for keyword in needed[kind] if keyword not in schema]:

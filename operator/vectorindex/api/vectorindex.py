@@ -17,20 +17,24 @@ from vectorindex.api.common import (
     Kind,
     Parameters,
     ParametersInForce,
+    Scale,
     Status,
     condition_path,
 )
 from vectorindex.api.model import (
+    LIST_ATOMIC,
     LIST_MAP_BY_NAME,
     ApiModel,
     Count,
     Identifier,
+    Opaque,
     PodMessage,
     PodName,
     Quantity,
     Rule,
     unchanged,
 )
+from vectorindex.api.names import INDEX_LABEL, OWN_LABELS
 from vectorindex.api.reasons import ConditionType
 
 
@@ -45,6 +49,9 @@ class ReclaimPolicy(StrEnum):
     DELETE = "Delete"
 
 
+LabelValue = Annotated[str, Field(max_length=63, pattern="^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
+Labels = Annotated[dict[str, LabelValue], Field(max_length=64)]
+Annotations = Annotated[dict[str, Annotated[str, Field(max_length=16_384)]], Field(max_length=64)]
 ResourceList = Annotated[dict[str, Quantity], Field(max_length=16)]
 
 
@@ -108,6 +115,12 @@ class Storage(ApiModel):
     )
 
 
+class SecretReference(ApiModel):
+    """Names a Secret in the same namespace."""
+
+    name: str = Field(description="Name of the Secret, in the same namespace.", min_length=1, max_length=253)
+
+
 class Managed(ApiModel):
     """The pods that the operator runs for the index."""
 
@@ -119,8 +132,46 @@ class Managed(ApiModel):
         max_length=1_024,
         pattern=r"^\S+$",
     )
+    image_pull_secrets: tuple[SecretReference, ...] = Field(
+        default=(),
+        description="Secrets with which the image is pulled.",
+        max_length=16,
+        json_schema_extra=LIST_MAP_BY_NAME,
+    )
     resources: Resources | None = Field(default=None, description="CPU and memory of each pod.")
     storage: Storage = Field(description="The volume of each pod.")
+    node_selector: Labels | None = Field(default=None, description="Labels that a node must have to take the pods.")
+    tolerations: tuple[Opaque, ...] = Field(
+        default=(),
+        description="Taints of nodes that the pods put up with.",
+        max_length=64,
+        json_schema_extra=LIST_ATOMIC,
+    )
+    affinity: Opaque | None = Field(
+        default=None, description="Which nodes the pods prefer or need, and which other pods beside them or elsewhere."
+    )
+    topology_spread_constraints: tuple[Opaque, ...] = Field(
+        default=(),
+        description="How the pods are spread over zones or nodes. A labelSelector is needed, for example "
+        f"matchLabels with {INDEX_LABEL} and the name of the VectorIndex.",
+        max_length=16,
+        json_schema_extra=LIST_ATOMIC,
+    )
+    priority_class_name: str | None = Field(
+        default=None, description="PriorityClass of the pods.", min_length=1, max_length=253
+    )
+    pod_labels: Labels | None = Field(
+        default=None, description="Labels that the pods have beside those of the operator."
+    )
+    pod_annotations: Annotations | None = Field(default=None, description="Annotations of the pods.")
+
+    rules: ClassVar = (
+        Rule(
+            f"!has(self.podLabels) || self.podLabels.all(k, !(k in {list(OWN_LABELS)}))",
+            f"{', '.join(OWN_LABELS)} are the operator's own labels: choose others",
+            field=".podLabels",
+        ),
+    )
 
 
 class Maintenance(ApiModel):
@@ -228,6 +279,9 @@ class PodStatus(ApiModel):
 
 class VectorIndexStatus(Status):
     replicas: Count | None = Field(default=None, description="Pods that should be there.")
+    selector: str | None = Field(
+        default=None, description="Label selector of the pods, for tools that scale.", max_length=128
+    )
     ready_replicas: Count | None = Field(default=None, description="Pods that are ready and hold this index.")
     parameters: ParametersInForce | None = Field(
         default=None, description="HNSW parameters in force; unset while the pods differ."
@@ -253,6 +307,7 @@ class VectorIndex(ApiObject):
         plural="vectorindexes",
         singular="vectorindex",
         short_name="vi",
+        scale=Scale(wanted=".spec.managed.replicas", there=".status.replicas", selector=".status.selector"),
         columns=(
             Column("Ready", condition_path(ConditionType.READY, "status"), "Every pod is ready and holds the index."),
             Column("Pods", ".status.readyReplicas", "Pods that are ready.", "integer"),

@@ -10,11 +10,12 @@ import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
 from vectorindex.api.names import FIELD_MANAGER
 from vectorindex.cluster.client import ApiServer, Manifest
-from vectorindex.cluster.errors import ConflictError, NotFoundError
+from vectorindex.cluster.errors import ConflictError, NotFoundError, UnavailableError
 from vectorindex.cluster.resources import EVENTS, PODS, Resource, resource_of
 
 PAGE = "500"
@@ -58,8 +59,13 @@ class Cluster:
     async def apply(self, manifest: Manifest) -> Manifest:
         """Make an object have these fields, by force: fields of other managers stay."""
         metadata = manifest["metadata"]
-        path = resource_of(manifest["kind"]).path(metadata["namespace"], metadata["name"])
-        return await self._apply(path, manifest)
+        resource = resource_of(manifest["kind"])
+        try:
+            return await self._apply(resource.path(metadata["namespace"], metadata["name"]), manifest)
+        except UnavailableError as error:
+            if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+                await self._check_fields(resource.path(metadata["namespace"]), manifest)
+            raise
 
     async def apply_status(self, manifest: Manifest, status: dict[str, Any]) -> None:
         """Make ``status`` the status of the object that was read as ``manifest``.
@@ -116,6 +122,13 @@ class Cluster:
         except NotFoundError:
             return False
         return True
+
+    async def _check_fields(self, path: str, manifest: Manifest) -> None:
+        """Raises RejectedError where the manifest has a field that its kind has not. To an apply of such a one the API
+        server answers as if the fault were its own; to a creation, which is not carried out, it says what is wrong."""
+        with contextlib.suppress(ConflictError):  # it exists, and its fields are known
+            query = {"dryRun": "All", "fieldValidation": "Strict"}
+            await self._server.request("POST", path, query=query, body=manifest)
 
     async def _apply(self, path: str, body: Manifest) -> Manifest:
         return await self._server.apply(path, body, FIELD_MANAGER)

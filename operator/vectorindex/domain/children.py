@@ -18,6 +18,11 @@ _QUANTITY_PATH = re.compile(r"\.resources\.(limits|requests)\.")
 """Where quantities stand. The API server stores them in its own form, ``500m`` for ``0.5``."""
 
 
+_WHOLE_PATH = re.compile(r"^\.spec\.template\.spec\.(nodeSelector|tolerations|affinity|topologySpreadConstraints)$")
+"""Values that are the user's as a whole: in these nothing stands by default, and nothing may be left of former ones.
+Managed fields do not tell that, since parts of them are atomic."""
+
+
 class Step(Enum):
     KEEP = "keep"
     APPLY = "apply"
@@ -62,6 +67,8 @@ def plan(desired: Manifest, live: Manifest | None) -> Child:
 def _missing(desired: Any, live: Any, path: str = "") -> str | None:
     """The first field of ``desired`` that ``live`` does not have so. What ``live`` has beyond it is defaults, or
     another manager's."""
+    if _WHOLE_PATH.match(path):
+        return None if desired == live else path
     if isinstance(desired, dict):
         if not isinstance(live, dict):
             return path

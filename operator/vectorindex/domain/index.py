@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import takewhile
 
-from vectorindex.api import VectorIndex
+from vectorindex.api import VectorIndex, names
 from vectorindex.api.common import Parameters
 from vectorindex.api.reasons import ConditionType, Reason
 from vectorindex.api.vectorindex import Estimate, PodStatus, VectorIndexStatus
@@ -120,6 +120,7 @@ def summarize(snapshot: IndexSnapshot, applied: Applied) -> IndexSummary:
         observed_generation=index.metadata.generation,
         conditions=build_conditions(index.status, index.metadata.generation, now, facts),
         replicas=index.spec.managed.replicas,
+        selector=names.selector_text(index.metadata.name),
         ready_replicas=sum(row.ready for row in rows),
         parameters=agreed(row.parameters for row in rows),
         vectors=largest(row.vectors for row in rows),
@@ -163,7 +164,7 @@ def _without_figures(status: VectorIndexStatus) -> object:
         for condition in status.conditions
     )
     pods = tuple((pod.name, pod.ready, pod.message) for pod in status.pods)
-    scale = (status.replicas, status.ready_replicas)
+    scale = (status.replicas, status.ready_replicas, status.selector)
     return status.observed_generation, conditions, scale, pods, status.parameters
 
 

@@ -27,7 +27,7 @@ async def gather_index(ports: Ports, namespace: str, name: str) -> VectorIndex |
 
 async def gather_members(ports: Ports, index: VectorIndex) -> tuple[Member, ...]:
     """The pods that the index should have, each asked for its state, all at once."""
-    labels = ",".join(f"{key}={value}" for key, value in names.selector(index.metadata.name).items())
+    labels = names.selector_text(index.metadata.name)
     pods = [Pod.read(manifest) for manifest in await ports.cluster.pods(index.metadata.namespace, labels)]
     running = [pod for pod in pods if pod.address is not None]
     answers = await asyncio.gather(*(_ask(ports, index, pod) for pod in running))

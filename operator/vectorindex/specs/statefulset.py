@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from vectorindex.api import VectorIndex, names
-from vectorindex.api.vectorindex import Storage
+from vectorindex.api.vectorindex import Managed, Storage
 from vectorindex.specs.meta import build_metadata
 from vectorindex.wire import environment
 
@@ -35,7 +35,7 @@ def build_stateful_set(index: VectorIndex, default_image: str) -> dict[str, Any]
             },
             "selector": {"matchLabels": names.selector(name)},
             "template": {
-                "metadata": {"labels": names.labels(name)},
+                "metadata": _build_pod_metadata(index),
                 "spec": _build_pod(index, default_image),
             },
             "volumeClaimTemplates": [_build_volume_claim(managed.storage)],
@@ -43,8 +43,15 @@ def build_stateful_set(index: VectorIndex, default_image: str) -> dict[str, Any]
     }
 
 
+def _build_pod_metadata(index: VectorIndex) -> dict[str, Any]:
+    managed = index.spec.managed
+    metadata = {"labels": {**(managed.pod_labels or {}), **names.labels(index.metadata.name)}}
+    return metadata | ({"annotations": managed.pod_annotations} if managed.pod_annotations else {})
+
+
 def _build_pod(index: VectorIndex, default_image: str) -> dict[str, Any]:
     return {
+        **_build_scheduling(index.spec.managed),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": {
@@ -62,6 +69,30 @@ def _build_pod(index: VectorIndex, default_image: str) -> dict[str, Any]:
             {"name": "tmp", "emptyDir": {}},
         ],
     }
+
+
+def _build_scheduling(managed: Managed) -> dict[str, Any]:
+    """Where the pods may run, in the user's words. What is empty is left out, as the API server leaves it out: it would
+    be missed in what is there otherwise, and applied again and again."""
+    wanted = {
+        "imagePullSecrets": [secret.to_dict() for secret in managed.image_pull_secrets],
+        "nodeSelector": managed.node_selector,
+        "tolerations": [without_unset(toleration) for toleration in managed.tolerations],
+        "affinity": without_unset(managed.affinity),
+        "topologySpreadConstraints": [without_unset(each) for each in managed.topology_spread_constraints],
+        "priorityClassName": managed.priority_class_name,
+    }
+    return {field: value for field, value in wanted.items() if value}
+
+
+def without_unset(value: Any) -> Any:
+    """Without null, empty strings and empty lists, which mean that a field is unset. An empty object may mean all."""
+    if isinstance(value, dict):
+        kept = {field: without_unset(inner) for field, inner in value.items()}
+        return {field: inner for field, inner in kept.items() if inner is not None and inner not in ("", [])}
+    if isinstance(value, list):
+        return [without_unset(inner) for inner in value]
+    return value
 
 
 def _build_container(index: VectorIndex, default_image: str) -> dict[str, Any]:

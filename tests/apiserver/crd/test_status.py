@@ -33,6 +33,7 @@ INDEX = VectorIndexStatus(
         condition(ConditionType.MAINTENANCE_NEEDED, ConditionStatus.TRUE, Reason.DELETED_RATIO, "25 %, limit 20 %"),
     ),
     replicas=3,
+    selector="vectorindex.io/index=words",
     ready_replicas=3,
     parameters=IN_FORCE,
     vectors=4_500,
@@ -95,6 +96,15 @@ REBUILD = OPTIMIZE = BuildStatus(
     pods=(
         BuildPodResult(
             name="words-0", state=PodState.RUNNING, attempt=1, progress_percent=80, restarts=1, recall_after="1.0000"
+        ),
+        BuildPodResult(
+            name="words-1",
+            state=PodState.FAILED,
+            attempt=2,
+            start_time=NOW,
+            retry_time=NOW,
+            reason=Reason.BUILD_FAILED,
+            message="the builder ended",
         ),
     ),
 )

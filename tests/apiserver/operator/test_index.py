@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from devcluster.api import Object
 from tests.apiserver.operator.world import World, conditions, eventually, random_items
 
@@ -84,6 +86,50 @@ def test_more_replicas_are_reconciled(world: World) -> None:
     world.patch("VectorIndex", "grows", {"managed": {"replicas": 2}})
     world.wait("VectorIndex", "grows", lambda status: status["readyReplicas"] == 2, "two pods are ready")
     world.reason("VectorIndex", "grows", "UpToDate", "Reconciling")
+
+
+def test_an_index_is_scaled_as_any_other_workload(world: World) -> None:
+    scale = f"{world.path('vectorindexes', 'grows')}/scale"
+    before = world.api.get(scale)
+    assert (before["spec"]["replicas"], before["status"]["replicas"]) == (2, 2)
+    selector = before["status"]["selector"]
+    pods = world.api.get(f"/api/v1/namespaces/{world.namespace}/pods", query={"labelSelector": selector})["items"]
+    assert sorted(pod["metadata"]["name"] for pod in pods) == ["grows-0", "grows-1"]
+    world.api.patch(scale, {"spec": {"replicas": 1}})
+    world.wait("VectorIndex", "grows", lambda status: status["replicas"] == 1, "one pod is wanted")
+    eventually(lambda: not world.exists(f"/api/v1/namespaces/{world.namespace}/pods/grows-1"), "its other pod is gone")
+
+
+def test_what_the_pods_need_to_be_scheduled_is_passed_on_and_taken_back(world: World) -> None:
+    tolerations = [{"key": "spot", "operator": "Exists"}]
+    world.patch("VectorIndex", "grows", {"managed": {"tolerations": tolerations, "podLabels": {"team": "a"}}})
+
+    def pod() -> Object:
+        template: Object = world.api.get(stateful_set(world, "grows"))["spec"]["template"]
+        return template
+
+    eventually(lambda: pod()["spec"].get("tolerations") == tolerations, "the tolerations are there")
+    assert pod()["metadata"]["labels"]["team"] == "a"
+    world.reason("VectorIndex", "grows", "UpToDate", "Reconciling")
+    world.patch("VectorIndex", "grows", {"managed": {"tolerations": None, "podLabels": None}})
+    eventually(lambda: "tolerations" not in pod()["spec"], "the tolerations are gone")
+    assert "team" not in pod()["metadata"]["labels"]
+
+
+@pytest.mark.parametrize(
+    "affinity",
+    [
+        pytest.param({"nodeAffinity": {"unheardOf": 1}}, id="an unknown field"),
+        pytest.param({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{}]}}, id="an invalid value"),
+    ],
+)
+def test_an_affinity_that_is_none_is_said_on_the_index(world: World, affinity: Object) -> None:
+    world.patch("VectorIndex", "grows", {"managed": {"affinity": affinity}})
+    stalled = world.reason("VectorIndex", "grows", "InvalidSpec", "Stalled")
+    assert "the API server refuses StatefulSet grows" in stalled["message"]
+    assert "ffinity" in stalled["message"]
+    world.patch("VectorIndex", "grows", {"managed": {"affinity": None}})
+    world.reason("VectorIndex", "grows", "NotStalled", "Stalled")
 
 
 def test_an_object_of_that_name_that_is_not_ours_is_left_alone(world: World) -> None:

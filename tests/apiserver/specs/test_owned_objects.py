@@ -20,7 +20,8 @@ PLURALS = {
     "Service": "services",
     "StatefulSet": "statefulsets",
 }
-SPEC = {
+LONGEST = "w" * 45
+SPEC: Object = {
     "dimensions": 3,
     "metric": "L2",
     "hnsw": {"m": 8},
@@ -28,9 +29,36 @@ SPEC = {
         "replicas": 3,
         "resources": {"requests": {"cpu": "0.5"}, "limits": {"cpu": 2, "memory": "1024Mi"}},
         "storage": {"size": "1024Mi", "storageClassName": "standard"},
+        "imagePullSecrets": [{"name": "registry"}],
+        "nodeSelector": {"disk": "fast"},
+        "tolerations": [
+            {"key": "gpu", "operator": "Exists", "effect": ""},
+            {"key": "spot", "value": "true", "effect": "NoExecute", "tolerationSeconds": 60},
+        ],
+        "affinity": {
+            "podAntiAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": [
+                    {
+                        "topologyKey": "kubernetes.io/hostname",
+                        "labelSelector": {"matchLabels": {"vectorindex.io/index": LONGEST}, "matchExpressions": []},
+                        "namespaceSelector": {},
+                    }
+                ]
+            }
+        },
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "topology.kubernetes.io/zone",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": {"vectorindex.io/index": LONGEST}},
+            }
+        ],
+        "priorityClassName": "system-cluster-critical",
+        "podLabels": {"team": "a"},
+        "podAnnotations": {"example.com/scrape": "true"},
     },
 }
-LONGEST = "w" * 45
 
 
 def create_index(api: Api, namespace: str, name: str = LONGEST) -> VectorIndex:
@@ -63,6 +91,53 @@ def test_they_are_taken_as_they_are_and_applying_them_again_changes_nothing(api:
 
     assert [state(stored) for stored in first] == [state(stored) for stored in again]
     assert {plan(owned, stored).step for stored, owned in zip(again, objects, strict=True)} == {Step.KEEP}
+
+
+NODE_SELECTOR = {"disk": "fast", "zone": "a"}
+BY_LABELS = {"labelSelector": {"matchLabels": {"app": "x", "tier": "y"}}, "topologyKey": "zone"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param({"nodeSelector": NODE_SELECTOR}, {"nodeSelector": {"disk": "fast"}}, id="a label of the node"),
+        pytest.param({"nodeSelector": NODE_SELECTOR}, {"nodeSelector": None}, id="all labels of the node"),
+        pytest.param(
+            {"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [BY_LABELS]}}},
+            {
+                "affinity": {
+                    "podAntiAffinity": {
+                        "requiredDuringSchedulingIgnoredDuringExecution": [
+                            {**BY_LABELS, "labelSelector": {"matchLabels": {"app": "x"}}}
+                        ]
+                    }
+                }
+            },
+            id="within an affinity",
+        ),
+        pytest.param({"tolerations": [{"key": "a", "operator": "Exists"}]}, {"tolerations": []}, id="a toleration"),
+        pytest.param({"podLabels": {"team": "a", "tier": "b"}}, {"podLabels": {"team": "a"}}, id="a label of the pods"),
+        pytest.param({"podAnnotations": {"a": "b"}}, {"podAnnotations": None}, id="an annotation"),
+        pytest.param({"priorityClassName": "high"}, {"priorityClassName": None}, id="the priority"),
+    ],
+)
+def test_what_is_taken_out_of_the_spec_is_taken_out_of_the_pods(
+    api: Api, namespace: str, before: Object, after: Object
+) -> None:
+    """Also within values that the API server keeps as a whole, of which it remembers no parts."""
+    created = create_index(api, namespace)
+
+    def stateful_set(changes: Object) -> Object:
+        managed = created.spec.managed.to_dict() | changes
+        spec = {**created.spec.to_dict(), "managed": {key: each for key, each in managed.items() if each is not None}}
+        index = VectorIndex.read({"metadata": created.metadata.to_dict(), "spec": spec})
+        return build_owned_objects(index, IMAGE)[-1]
+
+    stored = apply(api, stateful_set(before))
+    assert plan(stateful_set(before), stored).step is Step.KEEP
+    assert plan(stateful_set(after), stored).step is Step.APPLY
+    stored = apply(api, stateful_set(after))
+    assert plan(stateful_set(after), stored).step is Step.KEEP
 
 
 def test_fields_of_others_survive_and_ours_are_put_right(api: Api, namespace: str) -> None:

@@ -73,9 +73,10 @@ def test_no_wildcard_no_secret_no_exec_whatever_is_set(render: Render) -> None:
 def test_users_get_our_kinds_through_the_built_in_roles(render: Render) -> None:
     roles = {each["metadata"]["name"]: each for each in of_kind(render(), "ClusterRole")}
     view, edit = roles[f"{NAME}-view"], roles[f"{NAME}-edit"]
-    assert rights(view) == {("vectorindex.io", kind): {"get", "list", "watch"} for kind in OURS}
+    scale = ("vectorindex.io", "vectorindexes/scale")
+    assert rights(view) == {("vectorindex.io", kind): {"get", "list", "watch"} for kind in OURS} | {scale: {"get"}}
     writes = {"create", "update", "patch", "delete", "deletecollection"}
-    assert rights(edit) == {("vectorindex.io", kind): writes for kind in OURS}
+    assert rights(edit) == {("vectorindex.io", kind): writes for kind in OURS} | {scale: {"update", "patch"}}
     assert aggregated_to(view) == {"view", "edit", "admin"}
     assert aggregated_to(edit) == {"edit", "admin"}
 

@@ -138,6 +138,45 @@ def test_resources_are_passed_on() -> None:
     assert "resources" not in container(build_index())
 
 
+def test_where_the_pods_may_run_is_passed_on() -> None:
+    spread = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}}
+    managed = {
+        "imagePullSecrets": [{"name": "registry"}],
+        "nodeSelector": {"disk": "fast"},
+        "tolerations": [{"key": "gpu", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{}]}}},
+        "topologySpreadConstraints": [spread],
+        "priorityClassName": "search",
+    }
+    built = pod(build_index(managed=managed))
+    assert {field: built[field] for field in managed} == managed
+    assert not pod(build_index()).keys() & managed.keys()
+
+
+def test_what_is_empty_is_left_out_but_for_objects_which_may_mean_all() -> None:
+    term: dict[str, Any] = {"labelSelector": {"matchExpressions": []}, "namespaces": None, "topologyKey": ""}
+    managed = {
+        "tolerations": [{"key": "gpu", "effect": ""}],
+        "affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}},
+        "nodeSelector": {},
+    }
+    built = pod(build_index(managed=managed))
+    assert built["tolerations"] == [{"key": "gpu"}]
+    assert built["affinity"]["podAffinity"] == {
+        "requiredDuringSchedulingIgnoredDuringExecution": [{"labelSelector": {}}]
+    }
+    assert "nodeSelector" not in built
+
+
+def test_the_pods_have_the_users_labels_beside_ours() -> None:
+    managed = {"podLabels": {"team": "a", "vectorindex.io/index": "other"}, "podAnnotations": {"a/b": "c"}}
+    metadata = spec(build_index(managed=managed))["template"]["metadata"]
+    assert metadata["labels"]["team"] == "a"
+    assert metadata["labels"]["vectorindex.io/index"] == "words"
+    assert metadata["annotations"] == {"a/b": "c"}
+    assert "annotations" not in spec(build_index())["template"]["metadata"]
+
+
 @pytest.mark.parametrize(
     "changes",
     [
