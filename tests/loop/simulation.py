@@ -31,6 +31,8 @@ from vectorindex.wire.operations import (
     BeforeAfter,
     Computations,
     DeleteBody,
+    DeletePreview,
+    DeleteRequest,
     DeleteResult,
     FailureReason,
     GraphResult,
@@ -144,10 +146,21 @@ class Sidecar:
         )
         if isinstance(body, DeleteBody):
             found = [name in self.items for name in body.request.external_ids]
+            limit = body.request.max_delete_percent
+            if limit is not None and 100 * sum(found) > limit * len(self.items):
+                failed = {"state": OperationState.FAILED, "reason": FailureReason.DELETE_LIMIT_EXCEEDED}
+                self.ledger[identifier] = self.ledger[identifier].model_copy(update=failed)
+                return self.ledger[identifier]
             self.items -= set(body.request.external_ids)
             result = DeleteResult(deleted=sum(found), not_found=len(found) - sum(found), bitmap=pack_bitmap(found))
             self._finish(identifier, result)
         return self.ledger[identifier]
+
+    def preview(self, request: DeleteRequest) -> DeletePreview:
+        found = [name in self.items for name in request.external_ids]
+        return DeletePreview(
+            volume_id=f"volume-{self.pod}", live=len(self.items), deleted=sum(found), bitmap=pack_bitmap(found)
+        )
 
     def look(self, identifier: str) -> OperationStatus:
         if identifier not in self.ledger:
@@ -455,6 +468,9 @@ class SimulatedSidecars:
 
     async def operation(self, address: str, index: str, operation: str) -> OperationStatus:
         return self._call(f"operation {address}", address, lambda sidecar: sidecar.look(operation))
+
+    async def preview_delete(self, address: str, index: str, request: DeleteRequest) -> DeletePreview:
+        return self._call(f"preview {address}", address, lambda sidecar: sidecar.preview(request))
 
     async def cancel(self, address: str, index: str, operation: str) -> OperationStatus:
         return self._call(f"cancel {address}", address, lambda sidecar: sidecar.cancel(operation))

@@ -17,6 +17,7 @@ ITEMS = [{"a", "b", "c", "d"}, {"a", "b", "c"}, {"b", "c", "d", "e"}]
 """The pods differ, so that copies and items are not the same number."""
 DELETE = {"indexRef": {"name": INDEX}, "externalIDs": ["a", "e", "x", "a", "b"], "returnNotFound": True}
 KEY = ("IndexRebuild", "run")
+DELETED = ("IndexDelete", "run")
 EXHAUSTIVE = 200
 """Stories of more calls than this are hit at a random half of that number."""
 BUILDS = (KEY, ("IndexOptimize", "second"), ("IndexRebuild", "third"))
@@ -57,6 +58,18 @@ def _late_delete(world: World) -> None:
     world.server.create("IndexDelete", "run", {**DELETE, "activeDeadlineSeconds": 5})
 
 
+def _limited_delete(world: World) -> None:
+    world.server.create("IndexDelete", "run", {**DELETE, "maxDeletePercent": 70})
+
+
+def _excessive_delete(world: World) -> None:
+    world.server.create("IndexDelete", "run", {**DELETE, "maxDeletePercent": 60})
+
+
+def _dry_run(world: World) -> None:
+    world.server.create("IndexDelete", "run", {**DELETE, "dryRun": True})
+
+
 def _rebuild(world: World) -> None:
     world.server.create("IndexRebuild", "run", REBUILD)
 
@@ -77,9 +90,12 @@ def _all(world: World) -> None:
 
 
 STORIES = {
-    "delete": Story(_delete, (("IndexDelete", "run"),)),
-    "delete while a pod is down": Story(_delete, (("IndexDelete", "run"),), {1: lambda seconds: seconds < 8}),
-    "delete past its deadline": Story(_late_delete, (("IndexDelete", "run"),), unscheduled=(1,)),
+    "delete": Story(_delete, (DELETED,)),
+    "delete while a pod is down": Story(_delete, (DELETED,), {1: lambda seconds: seconds < 8}),
+    "delete past its deadline": Story(_late_delete, (DELETED,), unscheduled=(1,)),
+    "delete within its limit": Story(_limited_delete, (DELETED,), {1: lambda seconds: seconds < 3}),
+    "delete beyond its limit": Story(_excessive_delete, (DELETED,)),
+    "dry run": Story(_dry_run, (DELETED,)),
     "rebuild": Story(_rebuild),
     "rebuild while a pod goes down": Story(_rebuild, down={1: lambda seconds: 0.9 < seconds < 5}),
     "rebuild of two pods at a time": Story(_rebuild, at_once=2),
@@ -100,12 +116,15 @@ def outcome(world: World, story: Story) -> dict[str, Any]:
     for kind, name in story.ends:
         status = copy.deepcopy(world.server.status(kind, name))
         del status["completionTime"]
+        status.pop("previewTime", None)
         for condition in status["conditions"]:
             del condition["lastTransitionTime"]
         for part in (status, *status["pods"]):
             part.pop("startTime", None)
             if part.get("progressPercent") != 100:
                 part.pop("progressPercent", None)  # how far it was when it was stopped
+        if status["conditions"][-1]["reason"] == "DeleteLimitExceeded":
+            del status["pods"]  # one pod's answer is enough, and which others have answered by then does not matter
         statuses[name] = status
     volumes = {
         pod: (sorted(sidecar.items), sidecar.parameters, dict(sidecar.executed))
@@ -152,6 +171,16 @@ def test_the_stories_end_as_they_should() -> None:
         "done on vi-0, vi-2; no answer from vi-1: what runs there is cancelled later",
     )
     assert status["deletedCount"] == 3
+    world = STORIES["delete within its limit"].play()
+    status = world.server.status(*DELETED)
+    assert (status["deletedCount"], status["notFoundCount"]) == (3, 1)
+    started = [place for place, title in enumerate(world.calls) if title.startswith("start")]
+    previewed = [place for place, title in enumerate(world.calls) if title == "preview vi-1"]
+    assert max(previewed) < min(started)
+    for title, reason in (("delete beyond its limit", "DeleteLimitExceeded"), ("dry run", "DryRun")):
+        world = STORIES[title].play()
+        assert world.server.status(*DELETED)["conditions"][-1]["reason"] == reason
+        assert [sidecar.items for sidecar in world.sidecars.values()] == ITEMS
     world = STORIES["both kinds of builds and a delete"].play()
     first, second, third = (world.server.status(kind, name) for kind, name in BUILDS)
     assert first["completionTime"] <= second["startTime"]

@@ -36,6 +36,34 @@ async def test_a_delete_runs_in_its_put_and_only_once(filled: Program) -> None:
         assert first.body in listed["operations"]
 
 
+async def test_a_delete_is_previewed_and_kept_within_its_limit(filled: Program) -> None:
+    async with connect(filled) as client:
+        live = (await client.state("demo"))["counts"]["live"]
+        ids = [*names(live // 2), "nobody"]
+        before = await client.state("demo")
+        preview = await client.ok("POST", "/v1/indexes/demo/delete-preview", {"external_ids": ids})
+        assert (preview["live"], preview["deleted"]) == (live, live // 2)
+        assert unpack_bitmap(preview["bitmap"], len(ids)) == [True] * (live // 2) + [False]
+        assert preview["volume_id"] == before["volume_id"]
+        refused = await client.put("demo", "limited", "Delete", external_ids=ids, max_delete_percent=49)
+        assert (refused.status, refused.body["state"], refused.body["reason"]) == (200, "Failed", "DeleteLimitExceeded")
+        after = await client.state("demo")
+        assert (after["sequence"], after["counts"]) == (before["sequence"], before["counts"])
+        assert await client.put("demo", "limited", "Delete", external_ids=ids, max_delete_percent=49) == refused
+        assert (await client.put("demo", "limited", "Delete", external_ids=ids)).status == 409
+        done = await client.put("demo", "enough", "Delete", external_ids=ids, max_delete_percent=50)
+        assert done.body["result"]["deleted"] == live // 2
+
+
+async def test_what_is_no_id_is_not_previewed(filled: Program) -> None:
+    async with connect(filled) as client:
+        bodies: list[dict[str, list[str]]] = [{"external_ids": []}, {"external_ids": ["a\nb"]}, {}]
+        for body in bodies:
+            assert (await client.call("POST", "/v1/indexes/demo/delete-preview", body)).status in (400, 422)
+        answer = await client.call("POST", "/v1/indexes/nothing/delete-preview", {"external_ids": ["a"]})
+        assert answer.status == 404
+
+
 async def test_an_id_is_for_one_request(filled: Program) -> None:
     async with connect(filled) as client:
         await client.put("demo", "run-1", "Delete", external_ids=["item-1"])

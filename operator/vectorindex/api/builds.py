@@ -99,12 +99,6 @@ class BuildPodResult(BuildFigures, PodResult):
     retry_time: Time | None = Field(
         default=None, description="When the next attempt begins; set while the pod waits for it."
     )
-    reason: str | None = Field(
-        default=None,
-        description="Why the attempt failed, in one CamelCase word.",
-        pattern="^[A-Z][A-Za-z]*$",
-        max_length=64,
-    )
     restarts: Count | None = Field(
         default=None, description="How often the sidecar was restarted and took the work up again."
     )

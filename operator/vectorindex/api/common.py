@@ -243,6 +243,12 @@ class PodResult(ApiModel):
         description="How far the run is on this pod. Unreachable: it does not answer, and the run waits for it. "
         "Gone: it was removed for good, and the run goes on without it."
     )
+    reason: str | None = Field(
+        default=None,
+        description="Why the pod failed, in one CamelCase word.",
+        pattern="^[A-Z][A-Za-z]*$",
+        max_length=64,
+    )
     message: PodMessage | None = Field(default=None, description="Why, for people.")
     volume_id: Identifier | None = Field(default=None, description="The volume that the result was given for.")
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from vectorindex.api.common import AGE, MAX_PODS, ApiObject, Column, Kind, PodResult, RunSpec, RunStatus, condition_path
-from vectorindex.api.model import LIST_ATOMIC, LIST_MAP_BY_NAME, ApiModel, Count, Rule
+from vectorindex.api.model import LIST_ATOMIC, LIST_MAP_BY_NAME, ApiModel, Count, Percent, Rule, Time
 from vectorindex.api.reasons import ConditionType
 
 MAX_INLINE_IDS = 1_000
@@ -52,6 +52,17 @@ class IndexDeleteSpec(RunSpec):
         default=False, description=f"List in status.notFound the IDs that no pod had, {MAX_NOT_FOUND} at most."
     )
 
+    dry_run: bool = Field(
+        default=False,
+        description="Ask every pod what would go, and delete nothing. The figures of the status are those of the "
+        "delete as it would be.",
+    )
+    max_delete_percent: Percent | None = Field(
+        default=None,
+        description="Delete nothing if more than so many percent of the items of any pod would go. Every pod is asked "
+        "before the first one deletes, and looks again when it does.",
+    )
+
     rules: ClassVar = (
         Rule(
             "has(self.externalIDs) != has(self.externalIDsFrom)",
@@ -73,6 +84,11 @@ class IndexDeleteStatus(RunStatus):
         description="SHA-256 of the IDs, written before the first pod was called.",
         pattern="^[0-9a-f]{64}$",
         max_length=64,
+    )
+    preview_time: Time | None = Field(
+        default=None,
+        description="When every pod had said what would go, and it was within spec.maxDeletePercent; the pods delete "
+        "from then on.",
     )
     deleted_count: Count | None = Field(
         default=None, description="Distinct IDs that at least one pod deleted: items, not copies."

@@ -69,6 +69,11 @@ class Reason(DocumentedEnum):
         "The run was not done within activeDeadlineSeconds. Pods that had done their part by then keep it.",
     )
     BACKOFF_LIMIT_EXCEEDED = "BackoffLimitExceeded", "A pod failed again and again, more often than backoffLimit."
+    DRY_RUN = "DryRun", "Every pod has said what the delete would do (dryRun); nothing was deleted."
+    DELETE_LIMIT_EXCEEDED = (
+        "DeleteLimitExceeded",
+        "More than maxDeletePercent of a pod's items would go. The message names the pods that had deleted by then.",
+    )
     INDEX_DELETED = "IndexDeleted", "The VectorIndex was deleted, or deleted and created again, while the run waited."
     INVALID_REQUEST = "InvalidRequest", "The request cannot be carried out as it is; the message says what to change."
     REQUEST_CHANGED = "RequestChanged", "The ConfigMap with the IDs changed before every pod had accepted the request."

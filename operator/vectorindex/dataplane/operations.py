@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from vectorindex.dataplane.errors import UnreachableError
 from vectorindex.dataplane.transport import WRITE_TIMEOUT, Transport, base_url
 from vectorindex.wire.base import WireModel
-from vectorindex.wire.operations import OperationBody, OperationList, OperationStatus
+from vectorindex.wire.operations import DeletePreview, DeleteRequest, OperationBody, OperationList, OperationStatus
 from vectorindex.wire.state import Configuration, IndexState
 
 PORT = 8080
@@ -59,6 +59,12 @@ class Sidecars:
         """Cancel an operation; one that has finished stays as it is, an unknown one can never start."""
         url = self._url(address, index, "operations", operation)
         return _read(OperationStatus, await self._transport.call("DELETE", url))
+
+    async def preview_delete(self, address: str, index: str, request: DeleteRequest) -> DeletePreview:
+        """What a delete would do now."""
+        url = self._url(address, index, "delete-preview")
+        body = request.to_json()
+        return _read(DeletePreview, await self._transport.call("POST", url, body=body, timeout=WRITE_TIMEOUT))
 
     async def operations(self, address: str, index: str) -> OperationList:
         """All operations that the volume remembers."""

@@ -12,8 +12,8 @@ import math
 from datetime import datetime, timedelta
 
 from vectorindex.api.builds import BuildPodResult
-from vectorindex.api.common import PodState
 from vectorindex.api.reasons import Reason
+from vectorindex.domain.replies import failure
 from vectorindex.domain.verdicts import Verdict
 
 FIRST_DELAY, LONGEST_DELAY = 10.0, 360.0
@@ -22,7 +22,6 @@ FIRST_DELAY, LONGEST_DELAY = 10.0, 360.0
 RETRIED = frozenset({Reason.BUILD_FAILED, Reason.OPERATION_FAILED})
 """What may pass by itself. Any other failure would be the same next time: the request, the data, the size of the pod,
 or a sidecar that did not survive the work (it has made attempts of its own then) are for somebody to change first."""
-_REASONS = {reason.value: reason for reason in Reason}
 
 
 def attempt_to_call(row: BuildPodResult) -> int:
@@ -39,14 +38,14 @@ def retry_at(row: BuildPodResult, limit: int, run_uid: str, now: datetime) -> da
     return now + timedelta(seconds=math.ceil(_delay(attempt, f"{run_uid}.{attempt} {row.name}")))
 
 
-def failure(row: BuildPodResult, limit: int) -> Verdict | None:
+def final_failure(row: BuildPodResult, limit: int) -> Verdict | None:
     """Why this pod ends the run, None if it does not."""
-    if row.state is not PodState.FAILED or row.retry_time is not None:
+    why = failure(row)
+    if why is None or row.retry_time is not None:
         return None
-    reason = _REASONS.get(row.reason or "", Reason.OPERATION_FAILED)
-    if reason in RETRIED and (row.attempt or 1) > limit:
+    if why.reason in RETRIED and (row.attempt or 1) > limit:
         return Verdict(Reason.BACKOFF_LIMIT_EXCEEDED, f"pod {row.name} failed {attempt_of(row, limit)}: {row.message}")
-    return Verdict(reason, f"pod {row.name}: {row.message}")
+    return why
 
 
 def attempt_of(row: BuildPodResult, limit: int) -> str:

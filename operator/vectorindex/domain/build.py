@@ -12,7 +12,7 @@ from vectorindex.api import VectorIndex, names
 from vectorindex.api.builds import BuildPodResult, BuildStatus
 from vectorindex.api.common import PodState
 from vectorindex.api.reasons import Reason
-from vectorindex.domain.attempts import attempt_of, attempt_to_call, failure
+from vectorindex.domain.attempts import attempt_of, attempt_to_call, final_failure
 from vectorindex.domain.build_line import Line, has_begun, line_up
 from vectorindex.domain.build_request import build_body, contradiction, wording
 from vectorindex.domain.build_rows import Rows, figures, progress, row_answered, row_refused, without_progress
@@ -43,6 +43,8 @@ from vectorindex.domain.run import (
 from vectorindex.domain.stopping import (
     cancel_asked,
     cancelled_at_once,
+    cancelled_by_somebody,
+    cancelled_on,
     look_by_deadline,
     past_deadline,
     stop_work,
@@ -127,7 +129,9 @@ def _stop(snapshot: BuildSnapshot) -> Work | None:
 def _to_stop(snapshot: BuildSnapshot) -> dict[str, str]:
     """The operations that have neither succeeded nor failed, by pod, whether they have begun or not."""
     limit = snapshot.run.spec.backoff_limit
-    left = [row for row in _rows_now(snapshot) if row.state is not PodState.SUCCEEDED and failure(row, limit) is None]
+    left = [
+        row for row in _rows_now(snapshot) if row.state is not PodState.SUCCEEDED and final_failure(row, limit) is None
+    ]
     return {row.name: _operation(snapshot, row) for row in left}
 
 
@@ -174,15 +178,11 @@ def _failed(snapshot: BuildSnapshot) -> Verdict | None:
     return _first_failure(snapshot, snapshot.run.status.pods)
 
 
-def _cancelled_by_somebody(snapshot: BuildSnapshot) -> Verdict | None:
-    return _cancelled_on(snapshot.run.status.pods)
-
-
 WHY_TO_STOP: tuple[Policy[BuildSnapshot, Verdict | None], ...] = (
     cancel_asked,
     _failed,
     past_deadline,
-    _cancelled_by_somebody,  # the last one: what was cancelled for another reason is found in the rows too
+    cancelled_by_somebody,
 )
 
 
@@ -193,18 +193,13 @@ def _why_to_stop(snapshot: BuildSnapshot) -> Verdict | None:
 
 
 def _first_failure(snapshot: BuildSnapshot, rows: Rows) -> Verdict | None:
-    verdicts = (failure(row, snapshot.run.spec.backoff_limit) for row in rows)
+    verdicts = (final_failure(row, snapshot.run.spec.backoff_limit) for row in rows)
     return next((verdict for verdict in verdicts if verdict is not None), None)
-
-
-def _cancelled_on(rows: Rows) -> Verdict | None:
-    pods = [row.name for row in rows if row.state is PodState.CANCELLED]
-    return Verdict(Reason.CANCELLED, f"the operation was cancelled on pod {enumerate_names(pods)}") if pods else None
 
 
 def _judge(snapshot: BuildSnapshot, rows: Rows) -> Next:
     """What the rows, by the answers of the pods, mean for the run."""
-    if (why := _first_failure(snapshot, rows) or _cancelled_on(rows)) is not None:
+    if (why := _first_failure(snapshot, rows) or cancelled_on(rows)) is not None:
         return waiting(Verdict(Reason.STOPPING, why.message), 0.0)
     line = _line(snapshot, rows)
     if line.empty:

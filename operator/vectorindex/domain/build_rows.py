@@ -8,10 +8,9 @@ from datetime import datetime
 
 from vectorindex.api.builds import BuildPodResult, BuildStatus
 from vectorindex.api.common import PodState
-from vectorindex.api.reasons import Reason
 from vectorindex.domain.attempts import attempt_to_call, retry_at
 from vectorindex.domain.figures import agreed, in_force, largest, lowest_recall, recall_text, total
-from vectorindex.domain.replies import POD_STATES, failure_reason
+from vectorindex.domain.replies import POD_STATES, failed_row, refused_row
 from vectorindex.domain.run import BuildRun, Refused, updated
 from vectorindex.wire.operations import GraphResult, OperationState, OperationStatus
 from vectorindex.wire.text import rounded
@@ -34,18 +33,14 @@ def row_answered(before: BuildPodResult, reply: OperationStatus, run: BuildRun, 
         restarts=reply.restarts,
     )
     if reply.state is OperationState.FAILED:
-        row = updated(row, reason=failure_reason(reply).value, message=reply.message or reply.reason)
+        row = failed_row(row, reply)
         return updated(row, retry_time=retry_at(row, run.spec.backoff_limit, run.metadata.uid, now))
     return updated(row, **_result(reply.result)) if isinstance(reply.result, GraphResult) else row
 
 
 def row_refused(before: BuildPodResult, reply: Refused) -> BuildPodResult:
-    """The row of a pod that takes no such operation; it is not asked again."""
-    if reply.other:
-        reason, message = Reason.REQUEST_CHANGED, "it has accepted another request of this run"
-    else:
-        reason, message = Reason.OPERATION_FAILED, f"it refuses the request: {reply.message}"
-    return updated(before, state=PodState.FAILED, reason=reason.value, message=message, retry_time=None)
+    """The row of a pod that takes no such operation; it makes no other attempt."""
+    return updated(refused_row(before, reply, quote=True), retry_time=None)
 
 
 def _remaining(before: BuildPodResult, reply: OperationStatus) -> int | None:

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 
 from vectorindex.api import IndexDelete
 from vectorindex.api.common import PodState
-from vectorindex.api.indexdelete import MAX_NOT_FOUND, DeletePodResult, IndexDeleteStatus
+from vectorindex.api.indexdelete import DeletePodResult, IndexDeleteStatus
 from vectorindex.api.reasons import Reason
+from vectorindex.domain.conditions import TRUE
+from vectorindex.domain.delete_preview import dry_run_end, limit_exceeded, may_go, preview_is_due
+from vectorindex.domain.delete_rows import bitmaps, counts, delete_row, found_anywhere
 from vectorindex.domain.ids import IDs, Missing
 from vectorindex.domain.members import Member
-from vectorindex.domain.replies import POD_STATES, gone, refusal, silent_row, trusted
+from vectorindex.domain.replies import failure, gone, trusted
 from vectorindex.domain.run import (
     Begin,
     Call,
@@ -41,6 +44,8 @@ from vectorindex.domain.run import (
 from vectorindex.domain.stopping import (
     cancel_asked,
     cancelled_at_once,
+    cancelled_by_somebody,
+    cancelled_on,
     look_by_deadline,
     past_deadline,
     stop_work,
@@ -49,14 +54,13 @@ from vectorindex.domain.stopping import (
 from vectorindex.domain.verdicts import Policy, Verdict, counted, enumerate_names, first_violation
 from vectorindex.wire.operations import (
     DeleteBody,
+    DeletePreview,
     DeleteRequest,
-    DeleteResult,
     ObjectReference,
     OperationState,
     OperationStatus,
     distinct,
     request_digest,
-    unpack_bitmap,
 )
 
 POLL = 0.5
@@ -73,7 +77,8 @@ class Request:
 
 def build_request(run: IndexDelete, ids: IDs) -> Request:
     reference = ObjectReference(name=run.metadata.name, uid=run.metadata.uid)
-    body = DeleteBody(object=reference, request=DeleteRequest(external_ids=distinct(ids)))
+    request = DeleteRequest(external_ids=distinct(ids), max_delete_percent=run.spec.max_delete_percent)
+    body = DeleteBody(object=reference, request=request)
     return Request(body, request_digest(body))
 
 
@@ -94,16 +99,16 @@ def decide(snapshot: DeleteSnapshot) -> Decision:
     status = snapshot.run.status
     if status.request_digest is None:
         return Begin()
-    confirmed = _succeeded(status.pods)
+    uid, body, confirmed = snapshot.run.metadata.uid, snapshot.request.body, _succeeded(status.pods)
+
+    def verb(member: Member) -> Verb:
+        if preview_is_due(snapshot.run):
+            return Verb.PREVIEW
+        return Verb.LOOK if member.name in confirmed else Verb.START
+
     return Work(
         tuple(
-            Call(
-                member.name,
-                member.address,
-                Verb.LOOK if member.name in confirmed else Verb.START,
-                snapshot.run.metadata.uid,
-                snapshot.request.body,
-            )
+            Call(member.name, member.address, verb(member), uid, body)
             for member in snapshot.members
             if member.address is not None
         )
@@ -133,15 +138,16 @@ def summarize(snapshot: DeleteSnapshot, decision: Decision, replies: Replies) ->
             rows = _rows(snapshot, replies)
             why = _why_to_stop(snapshot)
             done = not _has_changed(snapshot) and _all_confirmed(snapshot, replies)
-            step = (
-                _judge(snapshot, replies)
-                if why is None or done
-                else stopped(snapshot, _to_stop(snapshot), rows, replies, why)
-            )
+            if why is None or done:
+                step = _judge(snapshot, rows, replies)
+            else:
+                step = stopped(snapshot, _to_stop(snapshot), rows, replies, why)
             asked = sum(row.state is not PodState.GONE for row in rows)
             changes = {"pods": rows, "progress_percent": 100 * len(_succeeded(rows)) // max(1, asked)}
             if step.again is None:
-                changes |= _counts(snapshot, replies, complete=step.reason is Reason.COMPLETED)
+                changes |= _counts(snapshot, replies, complete=step.succeeded is TRUE)
+            elif why is None and preview_is_due(snapshot.run) and may_go(snapshot.run, snapshot.members, replies):
+                changes["preview_time"] = snapshot.now
     status = updated(snapshot.run.status, **next_fields(snapshot, step), **changes)
     return RunSummary(status, look_by_deadline(snapshot, step.again))
 
@@ -155,12 +161,23 @@ def _stop(snapshot: DeleteSnapshot) -> Work | None:
 
 
 def _to_stop(snapshot: DeleteSnapshot) -> dict[str, str]:
-    """The operations by pod, also of those that have deleted: they say so again, and are counted."""
-    return {member.name: snapshot.run.metadata.uid for member in snapshot.members}
+    """The operations that have not failed, by pod, also of those that have deleted: they say so again, and are
+    counted. A dry run has none."""
+    failed = {row.name for row in snapshot.run.status.pods if row.state is PodState.FAILED}
+    members = () if snapshot.run.spec.dry_run else snapshot.members
+    return {member.name: snapshot.run.metadata.uid for member in members if member.name not in failed}
 
 
 def _why_to_stop(snapshot: DeleteSnapshot) -> Verdict | None:
     return first_violation(WHY_TO_STOP, snapshot)
+
+
+def _failed(snapshot: DeleteSnapshot) -> Verdict | None:
+    return _first_failure(snapshot.run.status.pods)
+
+
+def _first_failure(rows: Iterable[DeletePodResult]) -> Verdict | None:
+    return next((why for why in map(failure, rows) if why is not None), None)
 
 
 def _request_changed(snapshot: DeleteSnapshot) -> Verdict | None:
@@ -189,7 +206,13 @@ def _request(snapshot: DeleteSnapshot) -> End | Wait | None:
             return None
 
 
-WHY_TO_STOP: tuple[Policy[DeleteSnapshot, Verdict | None], ...] = (cancel_asked, _request_changed, past_deadline)
+WHY_TO_STOP: tuple[Policy[DeleteSnapshot, Verdict | None], ...] = (
+    cancel_asked,
+    _failed,
+    _request_changed,
+    past_deadline,
+    cancelled_by_somebody,
+)
 TROUBLES: tuple[Policy[DeleteSnapshot, Decision | None], ...] = (_cancelled_at_once, _stop, index_trouble, _request)
 
 
@@ -200,26 +223,44 @@ def _all_confirmed(snapshot: DeleteSnapshot, replies: Replies) -> bool:
     )
 
 
-def _judge(snapshot: DeleteSnapshot, replies: Replies) -> Next:
-    """What the answers of the pods mean for the run."""
-    for member in snapshot.members:
-        reply = replies.get(member.name)
-        if (end := refusal(member.name, reply, quote=snapshot.run.spec.external_ids is not None)) is not None:
-            return ended(end)
+def _judge(snapshot: DeleteSnapshot, rows: tuple[DeletePodResult, ...], replies: Replies) -> Next:
+    """What the answers of the pods mean for the run. ``rows``: by the replies."""
+    if (why := _first_failure(rows) or cancelled_on(rows)) is not None:
+        return waiting(Verdict(Reason.STOPPING, why.message), 0.0)
+    if preview_is_due(snapshot.run):
+        return _judge_preview(snapshot, replies)
     answers = [replies.get(member.name) for member in snapshot.members]
     finished = [answer for answer in answers if isinstance(answer, OperationStatus) and answer.state.finished]
     so_far = f"{len(finished)} of {counted(len(answers), 'pod')} confirmed"
-    silent = [member for member in snapshot.members if not isinstance(replies.get(member.name), OperationStatus)]
-    if silent:
-        message = f"waiting for {enumerate_names(_complaint(member, replies) for member in silent)}; {so_far}"
-        return waiting(Verdict(Reason.PODS_UNREACHABLE, message), retry_after(snapshot))
+    if (silence := _silence(snapshot, replies, OperationStatus)) is not None:
+        return waiting(Verdict(Reason.PODS_UNREACHABLE, f"{silence}; {so_far}"), retry_after(snapshot))
     if len(finished) < len(answers):
         return waiting(Verdict(Reason.RUNNING, so_far), POLL)
-    found = _found(finished, _distinct_count(snapshot))
+    found = found_anywhere(bitmaps(replies), len(_ids(snapshot)))
     message = f"deleted {counted(sum(found), 'item')} on {counted(len(answers), 'pod')}"
     if missing := len(found) - sum(found):
         message += f"; {counted(missing, 'ID')} not found on any"
     return ended(End(Reason.COMPLETED, message, succeeded=True))
+
+
+def _judge_preview(snapshot: DeleteSnapshot, replies: Replies) -> Next:
+    if (end := limit_exceeded(snapshot.run, replies)) is not None:
+        return ended(end)
+    if (silence := _silence(snapshot, replies, DeletePreview)) is not None:
+        nothing = "nothing is deleted before every pod has said what would go"
+        return waiting(Verdict(Reason.PODS_UNREACHABLE, f"{silence}; {nothing}"), retry_after(snapshot))
+    if snapshot.run.spec.dry_run:
+        return ended(dry_run_end(found_anywhere(bitmaps(replies), len(_ids(snapshot))), snapshot.members))
+    pods = counted(len(snapshot.members), "pod")
+    return waiting(Verdict(Reason.RUNNING, f"{pods} would delete within the limit: calling them"), 0.0)
+
+
+def _silence(snapshot: DeleteSnapshot, replies: Replies, wanted: type[Reply]) -> str | None:
+    """Which pods gave no answer of that type; None: all did."""
+    silent = [member for member in snapshot.members if not isinstance(replies.get(member.name), wanted)]
+    if not silent:
+        return None
+    return f"waiting for {enumerate_names(_complaint(member, replies) for member in silent)}"
 
 
 def _complaint(member: Member, replies: Replies) -> str:
@@ -227,39 +268,20 @@ def _complaint(member: Member, replies: Replies) -> str:
     return f"{member.name} ({getattr(reply, 'message', '')})"
 
 
-def _distinct_count(snapshot: DeleteSnapshot) -> int:
+def _ids(snapshot: DeleteSnapshot) -> tuple[str, ...]:
+    """The distinct IDs."""
     assert isinstance(snapshot.request, Request)
-    return len(snapshot.request.body.request.external_ids)
-
-
-def _found(answers: Iterable[OperationStatus], count: int) -> list[bool]:
-    """For each distinct ID, whether any pod deleted it."""
-    found = [False] * count
-    for answer in answers:
-        assert isinstance(answer.result, DeleteResult)
-        found = [one or other for one, other in zip(found, unpack_bitmap(answer.result.bitmap, count), strict=True)]
-    return found
+    return snapshot.request.body.request.external_ids
 
 
 def _counts(snapshot: DeleteSnapshot, replies: Replies, *, complete: bool) -> dict[str, object]:
-    """The counts over all pods that have confirmed; what was found nowhere is known only when all have."""
-    confirmed = [
-        reply
-        for reply in replies.values()
-        if isinstance(reply, OperationStatus) and isinstance(reply.result, DeleteResult)
-    ]
-    if not confirmed or _has_changed(snapshot) or not isinstance(snapshot.request, Request):
+    """The counts over all pods that have answered. What was only previewed counts if the run is that (``complete``)."""
+    maps = bitmaps({pod: reply for pod, reply in replies.items() if complete or isinstance(reply, OperationStatus)})
+    if not maps or _has_changed(snapshot) or not isinstance(snapshot.request, Request):
         return {}  # the bitmaps speak of IDs that are not known any more
-    ids = snapshot.request.body.request.external_ids
-    found = _found(confirmed, len(ids))
-    counts: dict[str, object] = {"deleted_count": sum(found)}
-    if complete:
-        counts["not_found_count"] = len(ids) - sum(found)
-        if snapshot.run.spec.return_not_found:
-            missing = [name for name, present in zip(ids, found, strict=True) if not present]
-            counts["not_found"] = tuple(missing[:MAX_NOT_FOUND])
-            counts["not_found_truncated"] = len(missing) > MAX_NOT_FOUND
-    return counts
+    ids = _ids(snapshot)
+    found = found_anywhere(maps, len(ids))
+    return counts(ids, found, complete=complete, names=snapshot.run.spec.return_not_found)
 
 
 def _succeeded(rows: Iterable[DeletePodResult]) -> list[str]:
@@ -271,23 +293,9 @@ def _rows(snapshot: DeleteSnapshot, replies: Replies) -> tuple[DeletePodResult, 
     old = {row.name: row for row in snapshot.run.status.pods}
     if snapshot.index is None:
         return tuple(old.values())
-    rows = [
-        _row(member, old.pop(member.name, DeletePodResult(name=member.name, state=PodState.PENDING)), replies)
-        for member in snapshot.members
-    ]
+    asked = len(_ids(snapshot)) if isinstance(snapshot.request, Request) else 0
+    rows = []
+    for member in snapshot.members:
+        before = old.pop(member.name, DeletePodResult(name=member.name, state=PodState.PENDING))
+        rows.append(delete_row(snapshot.run, asked, member, before, replies.get(member.name)))
     return (*rows, *map(gone, old.values()))
-
-
-def _row(member: Member, before: DeletePodResult, replies: Replies) -> DeletePodResult:
-    reply: Reply | None = replies.get(member.name)
-    if not isinstance(reply, OperationStatus):
-        return silent_row(member, before, reply)
-    result = reply.result if isinstance(reply.result, DeleteResult) else None
-    return DeletePodResult(
-        name=member.name,
-        state=POD_STATES[reply.state],
-        message=reply.message or None,
-        volume_id=reply.volume_id,
-        deleted_count=result.deleted if result else None,
-        not_found_count=result.not_found if result else None,
-    )

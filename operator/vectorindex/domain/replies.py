@@ -8,8 +8,9 @@ from typing import TypeVar
 from vectorindex.api.common import PodResult, PodState
 from vectorindex.api.reasons import Reason
 from vectorindex.domain.members import Member, NoAnswer
-from vectorindex.domain.run import End, Refused, Replies, Reply
-from vectorindex.wire.operations import OperationState, OperationStatus
+from vectorindex.domain.run import Refused, Replies, Reply, updated
+from vectorindex.domain.verdicts import Verdict
+from vectorindex.wire.operations import DeletePreview, OperationState, OperationStatus
 
 POD_STATES = {
     OperationState.QUEUED: PodState.RUNNING,
@@ -29,9 +30,11 @@ FAILURES = {
         Reason.INDEX_CORRUPT,
         Reason.BUILD_FAILED,
         Reason.RESTART_LIMIT_EXCEEDED,
+        Reason.DELETE_LIMIT_EXCEEDED,
     )
 }
 """The reasons of failed operations that conditions state as they are."""
+_REASONS = {reason.value: reason for reason in Reason}
 
 Row = TypeVar("Row", bound=PodResult)
 
@@ -41,7 +44,7 @@ def trusted(members: Iterable[Member], replies: Replies) -> Replies:
     checked: dict[str, Reply] = dict(replies)
     for member in members:
         reply = checked.get(member.name)
-        if isinstance(reply, OperationStatus) and reply.volume_id != member.volume:
+        if isinstance(reply, OperationStatus | DeletePreview) and reply.volume_id != member.volume:
             checked[member.name] = NoAnswer("was replaced meanwhile")
     return checked
 
@@ -51,32 +54,35 @@ def failure_reason(reply: OperationStatus) -> Reason:
     return FAILURES.get(reply.reason, Reason.OPERATION_FAILED)
 
 
-def refusal(pod: str, reply: Reply | None, *, quote: bool) -> End | None:
-    """The end that a reply means for the run, or None. ``quote``: the pod's own words may be shown."""
-    match reply:
-        case Refused(_, other=True):
-            return End(Reason.REQUEST_CHANGED, f"pod {pod} has accepted another request of this run")
-        case Refused(message):
-            return End(Reason.OPERATION_FAILED, f"pod {pod} refuses the request{f': {message}' if quote else ''}")
-        case OperationStatus(state=OperationState.FAILED):
-            return End(failure_reason(reply), f"pod {pod}: {reply.message or reply.reason}")
-        case OperationStatus(state=OperationState.CANCELLED):
-            return End(Reason.CANCELLED, f"the operation was cancelled on pod {pod}")
-        case _:
-            return None
+def failed_row(row: Row, reply: OperationStatus) -> Row:
+    """The row of a pod whose operation failed."""
+    return updated(row, reason=failure_reason(reply).value, message=reply.message or reply.reason)
+
+
+def refused_row(before: Row, reply: Refused, *, quote: bool) -> Row:
+    """The row of a pod that takes no such operation; it is not asked again. ``quote``: the pod's own words may be
+    shown."""
+    if reply.other:
+        reason, message = Reason.REQUEST_CHANGED, "it has accepted another request of this run"
+    else:
+        reason = Reason.OPERATION_FAILED
+        message = f"it refuses the request{f': {reply.message}' if quote else ''}"
+    return updated(before, state=PodState.FAILED, reason=reason.value, message=message)
 
 
 def silent_row(member: Member, before: Row, reply: Reply | None) -> Row:
-    """The row of a pod that gave no figures: not called, refused, or no answer. What it has done stays."""
-    if before.state is PodState.SUCCEEDED:
+    """The row of a pod that was not called, or gave no answer. What it has done stays."""
+    answer = reply if reply is not None else member.answer
+    if before.state is PodState.SUCCEEDED or not isinstance(answer, NoAnswer):
         return before
-    match reply if reply is not None else member.answer:
-        case NoAnswer(message):
-            return before.model_copy(update={"state": PodState.UNREACHABLE, "message": message})
-        case Refused(message):
-            return before.model_copy(update={"state": PodState.FAILED, "message": "refused the request"})
-        case _:
-            return before
+    return updated(before, state=PodState.UNREACHABLE, message=answer.message)
+
+
+def failure(row: PodResult) -> Verdict | None:
+    """Why this pod ends the run, None if it has not failed."""
+    if row.state is not PodState.FAILED:
+        return None
+    return Verdict(_REASONS.get(row.reason or "", Reason.OPERATION_FAILED), f"pod {row.name}: {row.message}")
 
 
 def gone(row: Row) -> Row:

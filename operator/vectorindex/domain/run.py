@@ -19,7 +19,7 @@ from vectorindex.api.reasons import ConditionType, Reason
 from vectorindex.domain.conditions import FALSE, TRUE, UNKNOWN, build_conditions, run_facts
 from vectorindex.domain.members import Member, NoAnswer
 from vectorindex.domain.verdicts import Verdict
-from vectorindex.wire.operations import OperationBody, OperationStatus
+from vectorindex.wire.operations import DeletePreview, OperationBody, OperationStatus
 
 GRACE = timedelta(seconds=60)
 """How long an index or a ConfigMap may be missing after the first status that said so."""
@@ -72,6 +72,8 @@ class Verb(Enum):
     LOOK = "look"
     """As START, but ask first: the pod has it already, as far as the status knows."""
     CANCEL = "cancel"
+    PREVIEW = "preview"
+    """What a delete would do; changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Refused:
     other: bool = False
 
 
-Reply = OperationStatus | Refused | NoAnswer
+Reply = OperationStatus | DeletePreview | Refused | NoAnswer
 Replies = Mapping[str, Reply]
 """What each pod that was called said, by its name."""
 

@@ -33,6 +33,17 @@ def cancel_asked(frame: Frame) -> Verdict | None:
     return Verdict(Reason.CANCELLED, "cancelled") if frame.run.spec.cancel else None
 
 
+def cancelled_by_somebody(frame: Frame) -> Verdict | None:
+    """An operation was cancelled, as far as the status says. To be looked at last: what the run itself cancelled, for
+    another reason, is found so too."""
+    return cancelled_on(frame.run.status.pods)
+
+
+def cancelled_on(rows: Iterable[PodResult]) -> Verdict | None:
+    pods = [row.name for row in rows if row.state is PodState.CANCELLED]
+    return Verdict(Reason.CANCELLED, f"the operation was cancelled on pod {enumerate_names(pods)}") if pods else None
+
+
 def past_deadline(frame: Frame) -> Verdict | None:
     left = until_deadline(frame)
     if left is None or left > timedelta(0):

@@ -14,6 +14,9 @@ from vectorindex.engine.ledger import OperationRecord, OperationState
 from vectorindex.engine.rows import Rows
 from vectorindex.engine.writes import Delete, Deletion, Upsert, Upserted
 
+LIMIT_EXCEEDED = "DeleteLimitExceeded"
+"""The reason of a delete that would have taken too much."""
+
 
 def upsert(connection: sqlite3.Connection, path: Path, write: Upsert, lsn: int) -> Upserted:
     """Raises CorruptFile."""
@@ -26,14 +29,22 @@ def upsert(connection: sqlite3.Connection, path: Path, write: Upsert, lsn: int) 
     return Upserted(rows, replaced, lsn)
 
 
-def delete(connection: sqlite3.Connection, path: Path, write: Delete, lsn: int, now: float) -> Deletion:
-    """Raises CorruptFile, and OperationConflict before anything has changed. A repeated operation gives its first
-    result; ``record.state`` Cancelled: nothing was deleted."""
+def delete(connection: sqlite3.Connection, path: Path, write: Delete, live: int, lsn: int, now: float) -> Deletion:
+    """``live``: how many items there are. Raises CorruptFile, and OperationConflict before anything has changed. A
+    repeated operation gives its first result; ``record.state`` Cancelled or Failed: nothing was deleted."""
     operation, distinct = write.operation, write.distinct
     if operation is not None:
         record = ledger.known(connection, operation)
         if record is not None and record.state.finished:
             return _first_deletion(record, len(distinct))
+        if write.max_percent is not None:
+            going = len(items.labels_of(connection, path, distinct))
+            if 100 * going > write.max_percent * live:
+                if record is None:
+                    ledger.add(connection, operation, now)
+                message = f"{going:,} of {live:,} items would go, the limit is {write.max_percent} %; none has gone"
+                ledger.fail(connection, operation.id, LIMIT_EXCEEDED, message, now)
+                return _no_deletion(ledger.find(connection, operation.id), len(distinct))
         if record is None:
             ledger.add(connection, operation, now)
         if record is None or record.state is OperationState.QUEUED:
@@ -51,9 +62,12 @@ def delete(connection: sqlite3.Connection, path: Path, write: Delete, lsn: int, 
 
 def _first_deletion(record: OperationRecord, count: int) -> Deletion:
     """What a repeated delete answers: the figures of the first call."""
-    none = np.empty(0, np.uint64)
-    if record.result is None:  # cancelled before it ran
-        return Deletion(0, 0, np.zeros(count, np.bool_), none, record)
+    if record.result is None:  # cancelled before it ran, or refused
+        return _no_deletion(record, count)
     packed = np.frombuffer(base64.b64decode(record.result["bitmap"]), np.uint8)
     found = np.unpackbits(packed, count=count, bitorder="little").astype(np.bool_)
-    return Deletion(record.result["deleted"], record.result["not_found"], found, none, record)
+    return Deletion(record.result["deleted"], record.result["not_found"], found, np.empty(0, np.uint64), record)
+
+
+def _no_deletion(record: OperationRecord | None, count: int) -> Deletion:
+    return Deletion(0, 0, np.zeros(count, np.bool_), np.empty(0, np.uint64), record)

@@ -46,7 +46,7 @@ from vectorindex.engine.session import IngestSession, SessionMode
 from vectorindex.engine.swap import Swap, parameters_after, plan_swap
 from vectorindex.engine.tally import Tally
 from vectorindex.engine.view_change import ViewChange
-from vectorindex.engine.writes import Delete, Deletion, Upsert, Upserted, Write, Written
+from vectorindex.engine.writes import Delete, Deletion, Preview, Upsert, Upserted, Write, Written
 
 DATABASE_NAME = "index.db"
 
@@ -147,11 +147,12 @@ class Store:
         """Makes writes in their order, durable when it returns: all of them in one transaction, or none. A repeated
         delete gives its first result; one whose operation is another one's gives the conflict, and changes nothing."""
         outcomes: list[Written | OperationConflict] = []
-        lsn = self._state.sequence
+        lsn, live = self._state.sequence, self._tally.counts.live
         with self._database.transaction() as connection:
             for write in writes:
-                outcome = self._apply(connection, write, lsn + 1)
+                outcome = self._apply(connection, write, live, lsn + 1)
                 outcomes.append(outcome)
+                live += _grown(outcome)
                 if not isinstance(outcome, OperationConflict) and (
                     isinstance(outcome, Upserted) or len(outcome.labels)
                 ):
@@ -173,14 +174,21 @@ class Store:
         assert isinstance(outcome, Upserted)
         return outcome
 
-    def delete(self, external_ids: Sequence[str], operation: NewOperation | None = None) -> Deletion:
+    def delete(
+        self, external_ids: Sequence[str], operation: NewOperation | None = None, max_percent: int | None = None
+    ) -> Deletion:
         """Deletes items, with the operation's record in the same transaction. Raises InvalidInput,
         OperationConflict."""
-        (outcome,) = self.write([Delete(tuple(external_ids), operation)])
+        (outcome,) = self.write([Delete(tuple(external_ids), operation, max_percent)])
         if isinstance(outcome, OperationConflict):
             raise outcome
         assert isinstance(outcome, Deletion)
         return outcome
+
+    def preview(self, distinct: Sequence[str]) -> Preview:
+        """What a delete of these distinct IDs would do now."""
+        there = self.labels_of(distinct)
+        return Preview(self._tally.counts.live, np.array([each in there for each in distinct], np.bool_))
 
     def labels_of(self, external_ids: Sequence[str]) -> dict[str, int]:
         """The label of each of these IDs that there is."""
@@ -418,12 +426,12 @@ class Store:
         assert record is not None
         return record
 
-    def _apply(self, connection: sqlite3.Connection, write: Write, lsn: int) -> Written | OperationConflict:
+    def _apply(self, connection: sqlite3.Connection, write: Write, live: int, lsn: int) -> Written | OperationConflict:
         path = self._database.path
         if isinstance(write, Upsert):
             return applying.upsert(connection, path, write, lsn)
         try:
-            return applying.delete(connection, path, write, lsn, self._clock())
+            return applying.delete(connection, path, write, live, lsn, self._clock())
         except OperationConflict as conflict:
             return conflict
 
@@ -498,6 +506,13 @@ class Store:
         with self._database.guarded() as connection:
             verify_counts(connection, self._database.path, self._tally.counts)
             self._read_tail(connection)
+
+
+def _grown(outcome: Written | OperationConflict) -> int:
+    """By how many live items a write has changed their number."""
+    if isinstance(outcome, OperationConflict):
+        return 0
+    return (len(outcome.rows) if isinstance(outcome, Upserted) else 0) - len(outcome.labels)
 
 
 def _first_lsn(segments: Sequence[Segment], journal_lsn: int | None) -> int:

@@ -36,16 +36,28 @@ class Upsert:
 
 @dataclass(frozen=True)
 class Delete:
-    """``external_ids`` as given; with an ``operation``, its record is written in the same transaction."""
+    """``external_ids`` as given; with an ``operation``, its record is written in the same transaction, and more than
+    ``max_percent`` of the live items are not deleted: the operation fails then."""
 
     external_ids: tuple[str, ...]
     operation: NewOperation | None = None
+    max_percent: int | None = None
     distinct: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         """Raises InvalidInput."""
         validate_external_ids(self.external_ids)
+        if self.max_percent is not None and self.operation is None:
+            raise InvalidInput("a limit of a delete needs an operation, whose record says whether it was kept")
         object.__setattr__(self, "distinct", tuple(dict.fromkeys(self.external_ids)))
+
+
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """What a delete would do: which of the distinct IDs (n,) there are now, of ``live`` items."""
+
+    live: int
+    found: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from vectorindex.wire.operations import OperationBody, OperationStatus
+from vectorindex.wire.operations import DeletePreview, DeleteRequest, OperationBody, OperationStatus
 from vectorindex.wire.state import Configuration, IndexState
 
 Manifest = dict[str, Any]
@@ -41,6 +41,8 @@ class SidecarPort(Protocol):
     async def start(self, address: str, index: str, operation: str, body: OperationBody) -> OperationStatus: ...
 
     async def operation(self, address: str, index: str, operation: str) -> OperationStatus: ...
+
+    async def preview_delete(self, address: str, index: str, request: DeleteRequest) -> DeletePreview: ...
 
     async def cancel(self, address: str, index: str, operation: str) -> OperationStatus: ...
 

@@ -40,6 +40,7 @@ from vectorindex.domain.verdicts import Verdict
 from vectorindex.reconcile.gathering import gather_index, gather_members, index_name, last_write
 from vectorindex.reconcile.keys import Key
 from vectorindex.reconcile.ports import Manifest, Ports
+from vectorindex.wire.operations import DeleteBody
 
 logger = logging.getLogger(__name__)
 
@@ -239,6 +240,9 @@ async def _call(ports: Ports, index: str, call: Call) -> Reply:
         if call.verb is Verb.CANCEL:
             return await sidecars.cancel(call.address, index, call.operation)
         assert call.body is not None
+        if call.verb is Verb.PREVIEW:
+            assert isinstance(call.body, DeleteBody)
+            return await sidecars.preview_delete(call.address, index, call.body.request)
         if call.verb is Verb.LOOK:
             try:
                 return await sidecars.operation(call.address, index, call.operation)

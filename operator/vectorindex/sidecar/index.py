@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from vectorindex.engine.errors import EngineError, OperationConflict
 from vectorindex.engine.ledger import NewOperation
-from vectorindex.engine.params import IndexSpec, Metric
+from vectorindex.engine.params import IndexSpec, Metric, validate_external_ids
 from vectorindex.engine.session import IngestSession, SessionMode
 from vectorindex.engine.store import Store
-from vectorindex.engine.writes import Delete, Deletion, Upsert, Upserted, Write, Written
+from vectorindex.engine.writes import Delete, Deletion, Preview, Upsert, Upserted, Write, Written
 from vectorindex.sidecar import convert, log, maintenance
 from vectorindex.sidecar.errors import BadRequest, Conflict
 from vectorindex.sidecar.flusher import Flusher
@@ -150,15 +150,23 @@ class Index:
         deletion = await self.delete_as(external_ids, None)
         return dict(zip(distinct(external_ids), deletion.found.tolist(), strict=True))
 
-    async def delete_as(self, external_ids: Sequence[str], operation: NewOperation | None) -> Deletion:
-        """The same, recorded in the same transaction as ``operation``."""
-        checked = partial(Delete, tuple(external_ids), operation)
+    async def delete_as(
+        self, external_ids: Sequence[str], operation: NewOperation | None, max_percent: int | None = None
+    ) -> Deletion:
+        """The same, recorded in the same transaction as ``operation``, unless more than ``max_percent`` of the live
+        items would go: the operation fails then."""
+        checked = partial(Delete, tuple(external_ids), operation, max_percent)
         write = checked() if len(external_ids) <= _INLINE_LABELS else await asyncio.to_thread(checked)
         deletion = await self._writes.put(write)
         assert isinstance(deletion, Deletion)
         if deletion.labels.size:
             log.info("deleted", index=self.name, deleted=deletion.deleted, not_found=deletion.not_found)
         return deletion
+
+    async def preview_delete(self, external_ids: Sequence[str]) -> Preview:
+        """What a delete would do now; nothing is changed. Raises InvalidInput."""
+        validate_external_ids(external_ids)
+        return await self.run(self.store.preview, distinct(external_ids))
 
     async def fetch(self, external_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """The vector (dim,) of each of these IDs that there is, as it was received, within float32."""

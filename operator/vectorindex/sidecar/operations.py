@@ -236,7 +236,8 @@ class Operations:
 
     async def _delete(self, identity: str, body: DeleteBody) -> OperationRecord:
         try:
-            deletion = await self._index.delete_as(body.request.external_ids, _new_operation(identity, body))
+            limit = body.request.max_delete_percent
+            deletion = await self._index.delete_as(body.request.external_ids, _new_operation(identity, body), limit)
         except (OperationConflict, InvalidInput):
             raise
         except EngineError as error:

@@ -13,7 +13,7 @@ from vectorindex.sidecar.catalog import Catalog
 from vectorindex.sidecar.errors import BadRequest
 from vectorindex.sidecar.index import Index
 from vectorindex.wire.base import WireModel
-from vectorindex.wire.operations import OperationBody, OperationList
+from vectorindex.wire.operations import DeletePreview, DeleteRequest, OperationBody, OperationList, pack_bitmap
 from vectorindex.wire.state import Configuration
 
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,253}", re.ASCII)
@@ -33,6 +33,7 @@ def routes(catalog: Catalog) -> list[web.RouteDef]:
         web.put(f"{index}/operations/{{id}}", api.put),
         web.get(f"{index}/operations/{{id}}", api.get),
         web.delete(f"{index}/operations/{{id}}", api.cancel),
+        web.post(f"{index}/delete-preview", api.preview_delete),
     ]
 
 
@@ -62,6 +63,17 @@ class _OperationsApi:
 
     async def cancel(self, request: web.Request) -> web.Response:
         return _answer(await self._index(request).operations.cancel(_identity(request)))
+
+    async def preview_delete(self, request: web.Request) -> web.Response:
+        index = self._index(request)
+        body = await requests.read(request, DeleteRequest)
+        preview = await index.preview_delete(body.external_ids)
+        found = preview.found.tolist()
+        return _answer(
+            DeletePreview(
+                volume_id=self._catalog.volume_id, live=preview.live, deleted=sum(found), bitmap=pack_bitmap(found)
+            )
+        )
 
     def _index(self, request: web.Request) -> Index:
         return self._catalog.get(request.match_info["name"])

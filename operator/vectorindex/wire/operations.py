@@ -50,6 +50,7 @@ class FailureReason(StrEnum):
     INDEX_CORRUPT = "IndexCorrupt"
     BUILD_FAILED = "BuildFailed"
     RESTART_LIMIT_EXCEEDED = "RestartLimitExceeded"
+    DELETE_LIMIT_EXCEEDED = "DeleteLimitExceeded"
 
 
 class ObjectReference(WireModel):
@@ -60,7 +61,10 @@ class ObjectReference(WireModel):
 
 
 class DeleteRequest(WireModel):
+    """``max_delete_percent`` of the live items may go; where it would be more, the delete fails and nothing goes."""
+
     external_ids: tuple[str, ...] = Field(min_length=1)
+    max_delete_percent: int | None = Field(default=None, ge=0, le=100)
 
 
 class Verification(WireModel):
@@ -112,6 +116,16 @@ class DeleteResult(WireModel):
 
     deleted: int
     not_found: int
+    bitmap: str
+
+
+class DeletePreview(WireModel):
+    """What a delete would do: ``deleted`` of ``live`` items would go; ``bitmap`` as in :class:`DeleteResult`. Nothing
+    is recorded, and another write may come before the delete."""
+
+    volume_id: str
+    live: int
+    deleted: int
     bitmap: str
 
 
@@ -193,7 +207,7 @@ def request_digest(body: OperationBody) -> str:
     """SHA-256 (hex) of the request as compact UTF-8 JSON with sorted keys, defaults left out and IDs made distinct."""
     request = body.request
     if isinstance(request, DeleteRequest):
-        request = DeleteRequest(external_ids=distinct(request.external_ids))
+        request = request.model_copy(update={"external_ids": distinct(request.external_ids)})
     content = {"kind": body.kind, "request": request.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

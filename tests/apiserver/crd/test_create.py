@@ -103,6 +103,9 @@ CASES = [
         "should match '^[-._a-zA-Z0-9]+$'",
     ),
     field(DELETE, "cancel", True, "yes", "must be of type boolean"),
+    field(DELETE, "dryRun", True, "yes", "must be of type boolean"),
+    field(DELETE, "maxDeletePercent", 0, -1, "greater than or equal to 0", note=">=0"),
+    field(DELETE, "maxDeletePercent", 100, 101, "less than or equal to 100", note="<=100"),
     field(DELETE, "returnNotFound", True, 1, "must be of type boolean"),
     field(DELETE, "activeDeadlineSeconds", 1, 0, "greater than or equal to 1"),
     field(DELETE, "ttlSecondsAfterFinished", 0, -1, "greater than or equal to 0"),
@@ -167,6 +170,7 @@ def test_defaults(api: Api) -> None:
         "indexRef": {"name": "words"},
         "externalIDs": ["cat", "dog"],
         "returnNotFound": False,
+        "dryRun": False,
         "cancel": False,
     }
     for build in builds:

@@ -65,6 +65,7 @@ DELETE = IndexDeleteStatus(
     completion_time=NOW,
     progress_percent=100,
     request_digest="0" * 64,
+    preview_time=NOW,
     deleted_count=1_500,
     not_found_count=1,
     not_found=("unicorn 🦄",),

@@ -62,6 +62,43 @@ def test_pods_that_differ_are_counted_by_items_not_copies(index: World) -> None:
     assert [pod["deletedCount"] for pod in status["pods"]] == [1, 2, 1]
 
 
+def test_a_dry_run_says_what_would_go_and_nothing_goes(index: World) -> None:
+    before = [state.sequence for state in index.states(INDEX)]
+    index.load_into("words-1", INDEX, ["only-there"], VECTORS[2:3])
+    delete(index, "dry", externalIDs=["item-500", "only-there", "nobody"], dryRun=True, returnNotFound=True)
+    status = index.finished("IndexDelete", "dry")
+    stated = conditions(status)["Succeeded"]
+    assert (stated["status"], stated["reason"]) == ("True", "DryRun")
+    assert (status["deletedCount"], status["notFoundCount"], status["notFound"]) == (2, 1, ["nobody"])
+    assert [pod["deletedCount"] for pod in status["pods"]] == [1, 2, 1]
+    after = [state.sequence for state in index.states(INDEX)]
+    assert [after[0], after[2]] == [before[0], before[2]]
+    uid = index.get("IndexDelete", "dry")["metadata"]["uid"]
+    assert not any(uid in index.operations(INDEX, f"words-{ordinal}") for ordinal in range(3))
+
+
+def test_a_delete_beyond_its_limit_takes_nothing_from_any_pod(index: World) -> None:
+    before = [state.counts.live for state in index.states(INDEX)]
+    delete(index, "too-much", externalIDs=IDS[500:900], maxDeletePercent=40)
+    stated = conditions(index.finished("IndexDelete", "too-much"))["Succeeded"]
+    assert (stated["status"], stated["reason"]) == ("False", "DeleteLimitExceeded")
+    assert "400 of " in stated["message"]
+    assert [state.counts.live for state in index.states(INDEX)] == before
+
+
+def test_a_limited_delete_waits_for_every_pod_before_the_first_one_deletes(index: World) -> None:
+    index.take_down("words-2")
+    before = index.operations(INDEX, "words-0").keys()
+    delete(index, "limited", externalIDs=["item-501", "item-502"], maxDeletePercent=1)
+    condition = index.reason("IndexDelete", "limited", "PodsUnreachable")
+    assert "nothing is deleted before every pod has said what would go" in condition["message"]
+    assert index.operations(INDEX, "words-0").keys() == before
+    index.bring_back("words-2")
+    status = index.finished("IndexDelete", "limited")
+    assert (conditions(status)["Succeeded"]["reason"], status["deletedCount"]) == ("Completed", 2)
+    assert "previewTime" in status
+
+
 def test_malformed_ids_fail_at_once_without_being_quoted(index: World) -> None:
     index.config_map("malformed", {"ids": '["secret-1", 2]'})
     delete(index, "malformed", externalIDsFrom=from_config_map("malformed"))

@@ -9,11 +9,12 @@ from pydantic import BaseModel
 
 from vectorindex.api.builds import Verify
 from vectorindex.api.common import Parameters
+from vectorindex.api.indexdelete import IndexDeleteSpec
 from vectorindex.api.schema import structural_schema
 from vectorindex.api.vectorindex import Maintenance, Metric, VectorIndexSpec
 from vectorindex.wire.identity import GraphParameters, Identity
 from vectorindex.wire.identity import Metric as WireMetric
-from vectorindex.wire.operations import Verification
+from vectorindex.wire.operations import DeleteRequest, Verification
 from vectorindex.wire.state import Configuration
 
 PAIRS = [
@@ -30,6 +31,7 @@ PAIRS = [
     (Verify, "samples", Verification, "samples"),
     (Verify, "k", Verification, "k"),
     (Verify, "minRecallPercent", Verification, "min_recall_percent"),
+    (IndexDeleteSpec, "maxDeletePercent", DeleteRequest, "max_delete_percent"),
     (VectorIndexSpec, "dimensions", Identity, "dimensions"),
 ]
 

@@ -71,6 +71,7 @@ def test_what_is_read_can_be_written_again() -> None:
         "indexRef": {"name": "words"},
         "externalIDsFrom": {"configMapKeyRef": {"name": "ids", "key": "k"}},
         "returnNotFound": True,
+        "dryRun": False,
         "cancel": False,
     }
     assert IndexDelete.read(manifest("IndexDelete", spec)).spec.to_dict() == spec

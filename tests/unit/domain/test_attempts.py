@@ -94,6 +94,8 @@ def test_pods_that_failed_together_do_not_come_back_together() -> None:
         ("SomethingNew", True),
         ("RecallRegressed", False),
         ("InvalidRequest", False),
+        ("InsufficientMemory", False),
+        ("InsufficientStorage", False),
         ("IndexCorrupt", False),
         ("RestartLimitExceeded", False),
     ],

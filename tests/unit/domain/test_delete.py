@@ -21,6 +21,7 @@ from tests.unit.domain.given import (
     run_status,
 )
 from vectorindex.api import IndexDelete
+from vectorindex.api.indexdelete import IndexDeleteStatus
 from vectorindex.api.reasons import Reason
 from vectorindex.domain.delete import DeleteSnapshot, Request, build_request, decide, summarize
 from vectorindex.domain.ids import Missing
@@ -178,16 +179,13 @@ def failed(ordinal: int, reason: str, message: str = "it says why") -> Operation
         ),
         pytest.param(
             {"vi-1": Refused("has another", other=True)},
-            "RequestChanged",
-            "vi-1 has accepted another request of this run",
-            False,
+            "Stopping",
+            "vi-1: it has accepted another request of this run",
+            True,
             id="another request",
         ),
-        pytest.param({"vi-1": Refused("bad")}, "OperationFailed", "vi-1 refuses the request: bad", False, id="refused"),
-        pytest.param({"vi-2": failed(2, "IndexCorrupt")}, "IndexCorrupt", "vi-2: it says why", False, id="failed"),
-        pytest.param(
-            {"vi-2": failed(2, "NewReason")}, "OperationFailed", "vi-2: it says why", False, id="unknown reason"
-        ),
+        pytest.param({"vi-1": Refused("bad")}, "Stopping", "vi-1: it refuses the request: bad", True, id="refused"),
+        pytest.param({"vi-2": failed(2, "IndexCorrupt")}, "Stopping", "vi-2: it says why", True, id="failed"),
         pytest.param(
             {f"vi-{n}": deleted(n, True, True, True, volume_id="new") for n in range(3)},
             "PodsUnreachable",
@@ -205,6 +203,60 @@ def test_what_the_answers_come_to(replies: dict[str, Any], reason: str, words: s
     assert words in condition.message
     assert (summary.again is not None) is again
     assert (summary.status.completion_time is None) is again
+
+
+def after_a_failure(replies: dict[str, Any]) -> IndexDeleteStatus:
+    """The status at the end, where the pods that did not fail have deleted, or are told not to: vi-0 and vi-1 have."""
+    first = summarize(snapshot(started()), Work(()), replies)
+    assert first.again == 0.0
+    seen = snapshot(delete_run(first.status.to_dict()), last_write=NOW)
+    work = decide(seen)
+    assert isinstance(work, Work)
+    assert {(call.pod, call.verb) for call in work.calls} == {
+        (f"vi-{ordinal}", Verb.CANCEL) for ordinal in range(3) if f"vi-{ordinal}" not in replies
+    }
+    told = {
+        "vi-0": deleted(0, True, False, False),
+        "vi-1": deleted(1, True, True, False),
+        "vi-2": deleted(2, state=OperationState.CANCELLED, result=None),
+    }
+    return summarize(seen, work, {call.pod: told[call.pod] for call in work.calls}).status
+
+
+@pytest.mark.parametrize(
+    ("replies", "reason", "message", "count"),
+    [
+        pytest.param(
+            {"vi-1": Refused("has another", other=True)},
+            "RequestChanged",
+            "pod vi-1: it has accepted another request of this run; done on vi-0; not done on vi-1, vi-2",
+            1,
+            id="another request",
+        ),
+        pytest.param(
+            {"vi-2": failed(2, "DeleteLimitExceeded", "3 of 4 items would go")},
+            "DeleteLimitExceeded",
+            "pod vi-2: 3 of 4 items would go; done on vi-0, vi-1; not done on vi-2",
+            2,
+            id="too much in its transaction",
+        ),
+        pytest.param(
+            {"vi-2": failed(2, "NewReason")},
+            "OperationFailed",
+            "pod vi-2: it says why; done on vi-0, vi-1; not done on vi-2",
+            2,
+            id="unknown reason",
+        ),
+    ],
+)
+def test_a_pod_that_fails_stops_the_run_which_names_who_has_deleted(
+    replies: dict[str, Any], reason: str, message: str, count: int
+) -> None:
+    status = after_a_failure(replies)
+    condition = status.condition("Succeeded")
+    assert condition is not None
+    assert (condition.status, condition.reason, condition.message) == ("False", reason, message)
+    assert (status.deleted_count, status.not_found_count) == (count, None)
 
 
 def test_the_content_of_a_config_map_is_not_quoted_from_a_refusal() -> None:
@@ -305,7 +357,7 @@ def test_conditions_of_a_run_under_way_and_done() -> None:
     kept = waiting.condition("Succeeded")
     assert kept is not None
     assert kept.last_transition_time.isoformat() == ago(10)  # still Unknown
-    failed_one = summarize(snapshot(started()), Work(()), {"vi-0": Refused("bad")}).status
+    failed_one = after_a_failure({"vi-0": Refused("bad")})
     assert stated(failed_one) == {"Ready": "False", "Reconciling": "False", "Stalled": "True", "Succeeded": "False"}
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.unit.engine.harness import live_ids, load, new_index, random_items, run, segment_files
-from vectorindex.engine.errors import EngineError, OperationConflict, OperationFinished
+from vectorindex.engine.errors import EngineError, InvalidInput, OperationConflict, OperationFinished
 from vectorindex.engine.ledger import NewOperation, OperationState
-from vectorindex.engine.params import Parameters
+from vectorindex.engine.params import Metric, Parameters
+from vectorindex.engine.writes import Delete, Deletion, Upsert, Write
 
 DELETE = NewOperation("uid-1", "Delete", "digest-1", object_name="d", object_uid="uid-1")
 REBUILD = NewOperation("uid-2.1", "Rebuild", "digest-2", request={"params": {"M": 8}})
@@ -50,6 +52,63 @@ def test_an_id_used_for_another_operation_is_refused(tmp_path: Path, other: NewO
     with pytest.raises(OperationConflict):
         store.delete(["item-2"], other)
     assert "item-2" in live_ids(store)
+
+
+@pytest.mark.parametrize(("limit", "goes"), [(0, False), (39, False), (40, True), (100, True)])
+def test_a_delete_that_would_take_too_much_takes_nothing(tmp_path: Path, limit: int, goes: bool) -> None:
+    store = new_index(tmp_path)
+    load(store, random_items(5))
+    asked = ["item-1", "nobody", "item-2", "item-1"]
+    before = store.status()
+    first = store.delete(asked, DELETE, limit)
+    assert first.record is not None
+    assert (first.record.state is OperationState.SUCCEEDED) is goes
+    assert len(live_ids(store)) == (3 if goes else 5)
+    if not goes:
+        assert (first.deleted, list(first.labels)) == (0, [])
+        assert first.record.reason == "DeleteLimitExceeded"
+        assert first.record.message == f"2 of 5 items would go, the limit is {limit} %; none has gone"
+        assert (store.status().sequence, store.status().counts) == (before.sequence, before.counts)
+    again = store.delete(asked, DELETE, limit)
+    assert again.record == first.record
+
+
+def test_the_limit_counts_the_items_that_are_there_in_its_turn(tmp_path: Path) -> None:
+    """Writes of one group follow each other: what the first ones delete or add, the next ones find so."""
+    store = new_index(tmp_path)
+    load(store, random_items(10))
+    more = Upsert.of(["item-9", "new"], np.ones((2, 8), np.float32), 8, Metric.L2)
+
+    def half(uid: str, *names: str) -> Delete:
+        return Delete(names, NewOperation(uid, "Delete", uid), 50)
+
+    writes: list[Write] = [
+        Delete(tuple(f"item-{number}" for number in range(6))),  # 4 are left
+        half("three-of-four", "item-6", "item-7", "item-8"),
+        more,  # 5 are there
+        half("two-of-five", "item-6", "item-7"),
+        half("two-of-three", "item-8", "item-9"),
+        half("one-of-three", "item-8"),
+    ]
+    states = [each.record.state for each in store.write(writes) if isinstance(each, Deletion) and each.record]
+    assert states == ["Failed", "Succeeded", "Failed", "Succeeded"]
+    assert sorted(live_ids(store)) == ["item-9", "new"]
+
+
+def test_a_preview_says_what_a_delete_would_do(tmp_path: Path) -> None:
+    store = new_index(tmp_path)
+    load(store, random_items(5))
+    store.delete(["item-0"])
+    before = store.status()
+    preview = store.preview(["item-1", "nobody", "item-0", "item-4"])
+    assert (preview.live, list(preview.found)) == (4, [True, False, False, True])
+    assert store.status() == before
+    assert not store.operations()
+
+
+def test_a_limit_needs_an_operation() -> None:
+    with pytest.raises(InvalidInput, match="needs an operation"):
+        Delete(("a",), None, 50)
 
 
 def test_what_was_cancelled_before_it_arrived_changes_nothing(tmp_path: Path) -> None:

@@ -24,6 +24,10 @@ def delete(*ids: str, obj: ObjectReference = OBJECT) -> DeleteBody:
     return DeleteBody(object=obj, request=DeleteRequest(external_ids=ids))
 
 
+def limited(percent: int, *ids: str) -> DeleteBody:
+    return DeleteBody(object=OBJECT, request=DeleteRequest(external_ids=ids, max_delete_percent=percent))
+
+
 def rebuild(request: dict[str, object]) -> RebuildBody:
     return RebuildBody(object=OBJECT, request=RebuildRequest.model_validate(request))
 
@@ -32,6 +36,7 @@ def rebuild(request: dict[str, object]) -> RebuildBody:
     ("one", "other"),
     [
         pytest.param(delete("a", "b", "a"), delete("a", "b"), id="a repeated ID"),
+        pytest.param(limited(5, "a", "b", "a"), limited(5, "a", "b"), id="a repeated ID, with a limit"),
         pytest.param(delete("a"), delete("a", obj=ObjectReference(name="x", uid="y")), id="another object"),
         pytest.param(rebuild({}), rebuild({"params": {}, "verify": {"samples": 200}}), id="a default written out"),
         pytest.param(rebuild({"params": {"M": 8}}), rebuild({"params": {"m": 8}}), id="both names of a field"),
@@ -46,6 +51,8 @@ def test_same_request_same_digest(one: DeleteBody | RebuildBody, other: DeleteBo
     [
         pytest.param(delete("a", "b"), delete("b", "a"), id="another order, which the bitmap follows"),
         pytest.param(delete("a"), delete("b"), id="another ID"),
+        pytest.param(delete("a"), limited(50, "a"), id="a limit"),
+        pytest.param(limited(0, "a"), limited(50, "a"), id="another limit"),
         pytest.param(delete("ab"), delete("a", "b"), id="IDs that join to the same text"),
         pytest.param(rebuild({}), rebuild({"params": {"M": 8}}), id="a parameter set"),
         pytest.param(rebuild({}), rebuild({"verify": {"min_recall_percent": 90}}), id="a limit set"),
