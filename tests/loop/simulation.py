@@ -28,6 +28,7 @@ from vectorindex.reconcile.reconciler import Reconciler, is_temporary
 from vectorindex.reconcile.resync import Resync
 from vectorindex.reconcile.watchlist import Watchlist
 from vectorindex.wire.operations import (
+    ALREADY_APPLIED,
     BeforeAfter,
     Computations,
     DeleteBody,
@@ -99,6 +100,7 @@ class Sidecar:
         self.ledger: dict[str, OperationStatus] = {}
         self._digests: dict[str, str] = {}
         self._bodies: dict[str, tuple[OperationBody, float]] = {}
+        self._applied: dict[str, tuple[str, DeleteResult | GraphResult]] = {}
         self._clock, self._down, self._failing = clock, down, failing
         self.build_seconds = BUILD_SECONDS
         self.scheduled = True
@@ -135,7 +137,20 @@ class Sidecar:
             if known not in (None, request_digest(body)):
                 raise dataplane.OtherRequestError("another request", 409)
             return self.look(identifier)
-        self._digests[identifier] = request_digest(body)
+        digest = self._digests[identifier] = request_digest(body)
+        if body.operation_id is not None and body.operation_id in self._applied:
+            first, result = self._applied[body.operation_id]
+            self.ledger[identifier] = OperationStatus(
+                id=identifier,
+                kind=body.kind,
+                state=OperationState.SUCCEEDED if first == digest else OperationState.FAILED,
+                reason=ALREADY_APPLIED if first == digest else FailureReason.OPERATION_ID_CONFLICT,
+                volume_id=f"volume-{self.pod}",
+                progress=100,
+                object=body.object,
+                result=result if first == digest else None,
+            )
+            return self.ledger[identifier]
         self._bodies[identifier] = (body, self._clock.seconds)
         self.ledger[identifier] = OperationStatus(
             id=identifier,
@@ -208,6 +223,8 @@ class Sidecar:
         done = {"state": OperationState.SUCCEEDED, "progress": 100, "result": result}
         self.ledger[identifier] = self.ledger[identifier].model_copy(update=done)
         self.executed[self.ledger[identifier].kind or OperationKind.DELETE] += 1
+        if (name := self._bodies[identifier][0].operation_id) is not None:
+            self._applied[name] = (self._digests[identifier], result)
 
 
 @dataclass

@@ -169,8 +169,12 @@ class Client:
     async def state(self, index: str) -> Any:
         return await self.ok("GET", f"/v1/indexes/{index}/state")
 
-    async def put(self, index: str, operation: str, kind: str, **request: Any) -> Answer:
+    async def put(
+        self, index: str, operation: str, kind: str, operation_id: str | None = None, **request: Any
+    ) -> Answer:
+        """``operation_id``: what the user calls it, beyond the object."""
         body = {"kind": kind, "object": {"name": "run", "uid": operation}, "request": request}
+        body |= {} if operation_id is None else {"operationID": operation_id}
         return await self.call("PUT", f"/v1/indexes/{index}/operations/{operation}", body)
 
     async def operation(self, index: str, operation: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +56,19 @@ async def test_a_delete_is_previewed_and_kept_within_its_limit(filled: Program) 
         assert done.body["result"]["deleted"] == live // 2
 
 
+async def test_what_a_user_calls_the_same_is_done_once(filled: Program) -> None:
+    async with connect(filled) as client:
+        await client.put("demo", "first.1", "Rebuild", operation_id="2026/w47", params={"M": 6})
+        first = await client.finished("demo", "first.1")
+        assert (first["state"], first.get("reason", "")) == ("Succeeded", "")
+        second = (await client.put("demo", "second.1", "Rebuild", operation_id="2026/w47", params={"M": 6})).body
+        assert (second["state"], second["reason"]) == ("Succeeded", "AlreadyApplied")
+        assert second["result"] == first["result"]
+        other = (await client.put("demo", "third.1", "Rebuild", operation_id="2026/w47", params={"M": 7})).body
+        assert (other["state"], other["reason"]) == ("Failed", "OperationIDConflict")
+        assert (await client.state("demo"))["parameters"]["M"] == 6
+
+
 async def test_what_is_no_id_is_not_previewed(filled: Program) -> None:
     async with connect(filled) as client:
         bodies: list[dict[str, list[str]]] = [{"external_ids": []}, {"external_ids": ["a\nb"]}, {}]
@@ -67,7 +81,8 @@ async def test_what_is_no_id_is_not_previewed(filled: Program) -> None:
 async def test_an_id_is_for_one_request(filled: Program) -> None:
     async with connect(filled) as client:
         await client.put("demo", "run-1", "Delete", external_ids=["item-1"])
-        for kind, request in [("Delete", {"external_ids": ["item-2"]}), ("Rebuild", {})]:
+        others: list[tuple[str, dict[str, Any]]] = [("Delete", {"external_ids": ["item-2"]}), ("Rebuild", {})]
+        for kind, request in others:
             answer = await client.put("demo", "run-1", kind, **request)
             assert answer.status == 409
             assert "run-1" in answer.body["detail"]

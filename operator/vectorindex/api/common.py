@@ -180,6 +180,14 @@ class RunSpec(ApiModel):
     """The frame of every maintenance kind: one object is one run, so its spec cannot be changed, but for ``cancel``."""
 
     index_ref: IndexReference = Field(description="The index that the run is for.")
+    operation_id: str | None = Field(
+        default=None,
+        description="Names what is done, beyond the life of this object: a run of the same operationID that has "
+        "succeeded on the index changes nothing and ends AlreadyApplied, with the figures of the first one.",
+        min_length=1,
+        max_length=128,
+        pattern="^[-._:/@A-Za-z0-9]+$",
+    )
     cancel: bool = Field(
         default=False,
         description="Set to true to stop the run: pods that have done their part keep it, the others stay as they are. "
@@ -245,7 +253,7 @@ class PodResult(ApiModel):
     )
     reason: str | None = Field(
         default=None,
-        description="Why the pod failed, in one CamelCase word.",
+        description="Why the pod failed, in one CamelCase word; or AlreadyApplied, which is no failure.",
         pattern="^[A-Z][A-Za-z]*$",
         max_length=64,
     )

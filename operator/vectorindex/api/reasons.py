@@ -63,6 +63,14 @@ class Reason(DocumentedEnum):
 
     # Runs that have ended
     COMPLETED = "Completed", "Every pod has done its part."
+    ALREADY_APPLIED = (
+        "AlreadyApplied",
+        "Every pod has done a run of the same operationID before; nothing was changed, and the figures are that run's.",
+    )
+    OPERATION_ID_CONFLICT = (
+        "OperationIDConflict",
+        "A pod has done a run of the same operationID that was of another kind, or asked for something else.",
+    )
     CANCELLED = "Cancelled", "spec.cancel was set. Pods that had done their part by then keep it."
     DEADLINE_EXCEEDED = (
         "DeadlineExceeded",

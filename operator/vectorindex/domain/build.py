@@ -18,7 +18,7 @@ from vectorindex.domain.build_request import build_body, contradiction, wording
 from vectorindex.domain.build_rows import Rows, figures, progress, row_answered, row_refused, without_progress
 from vectorindex.domain.members import troubles
 from vectorindex.domain.pacing import look_after, progress_is_due
-from vectorindex.domain.replies import gone, silent_row, trusted
+from vectorindex.domain.replies import completed, gone, silent_row, trusted
 from vectorindex.domain.run import (
     Begin,
     BuildRun,
@@ -203,7 +203,7 @@ def _judge(snapshot: BuildSnapshot, rows: Rows) -> Next:
         return waiting(Verdict(Reason.STOPPING, why.message), 0.0)
     line = _line(snapshot, rows)
     if line.empty:
-        return ended(End(Reason.COMPLETED, _completed(snapshot.run, rows), succeeded=True))
+        return ended(completed(rows, snapshot.run.spec.operation_id, _what_was_done(snapshot.run, rows)))
 
     def places(some: Rows) -> str:
         return enumerate_names(_place(rows, row) for row in some)
@@ -237,7 +237,7 @@ def _how_far(row: BuildPodResult) -> str:
     return progress + left
 
 
-def _completed(run: BuildRun, rows: Rows) -> str:
+def _what_was_done(run: BuildRun, rows: Rows) -> str:
     over_all = figures(rows)
     message = f"{wording(run).done} {counted(sum(row.state is PodState.SUCCEEDED for row in rows), 'pod')}"
     if over_all["recall_after"] is not None:

@@ -55,8 +55,8 @@ def build_body(run: BuildRun, index: VectorIndex) -> BuildBody:
     verify = Verification(samples=asked.samples, k=asked.k, min_recall_percent=asked.min_recall_percent)
     if isinstance(run, IndexRebuild):
         request = RebuildRequest(params=_parameters(run, index), verify=verify)
-        return RebuildBody(object=reference, request=request)
-    return OptimizeBody(object=reference, request=OptimizeRequest(verify=verify))
+        return RebuildBody(object=reference, operation_id=run.spec.operation_id, request=request)
+    return OptimizeBody(object=reference, operation_id=run.spec.operation_id, request=OptimizeRequest(verify=verify))
 
 
 def _parameters(run: IndexRebuild, index: VectorIndex) -> GraphParameters:

@@ -10,7 +10,7 @@ from vectorindex.api.builds import BuildPodResult, BuildStatus
 from vectorindex.api.common import PodState
 from vectorindex.domain.attempts import attempt_to_call, retry_at
 from vectorindex.domain.figures import agreed, in_force, largest, lowest_recall, recall_text, total
-from vectorindex.domain.replies import POD_STATES, failed_row, refused_row
+from vectorindex.domain.replies import POD_STATES, failed_row, refused_row, success_reason
 from vectorindex.domain.run import BuildRun, Refused, updated
 from vectorindex.wire.operations import GraphResult, OperationState, OperationStatus
 from vectorindex.wire.text import rounded
@@ -24,6 +24,7 @@ def row_answered(before: BuildPodResult, reply: OperationStatus, run: BuildRun, 
     row = BuildPodResult(
         name=before.name,
         state=POD_STATES[reply.state],
+        reason=success_reason(reply),
         message=reply.message or None,
         volume_id=reply.volume_id,
         attempt=attempt,

@@ -19,7 +19,7 @@ from vectorindex.domain.delete_preview import dry_run_end, limit_exceeded, may_g
 from vectorindex.domain.delete_rows import bitmaps, counts, delete_row, found_anywhere
 from vectorindex.domain.ids import IDs, Missing
 from vectorindex.domain.members import Member
-from vectorindex.domain.replies import failure, gone, trusted
+from vectorindex.domain.replies import completed, failure, gone, trusted
 from vectorindex.domain.run import (
     Begin,
     Call,
@@ -78,7 +78,7 @@ class Request:
 def build_request(run: IndexDelete, ids: IDs) -> Request:
     reference = ObjectReference(name=run.metadata.name, uid=run.metadata.uid)
     request = DeleteRequest(external_ids=distinct(ids), max_delete_percent=run.spec.max_delete_percent)
-    body = DeleteBody(object=reference, request=request)
+    body = DeleteBody(object=reference, operation_id=run.spec.operation_id, request=request)
     return Request(body, request_digest(body))
 
 
@@ -240,7 +240,7 @@ def _judge(snapshot: DeleteSnapshot, rows: tuple[DeletePodResult, ...], replies:
     message = f"deleted {counted(sum(found), 'item')} on {counted(len(answers), 'pod')}"
     if missing := len(found) - sum(found):
         message += f"; {counted(missing, 'ID')} not found on any"
-    return ended(End(Reason.COMPLETED, message, succeeded=True))
+    return ended(completed(rows, snapshot.run.spec.operation_id, message))
 
 
 def _judge_preview(snapshot: DeleteSnapshot, replies: Replies) -> Next:

@@ -8,7 +8,7 @@ from vectorindex.api import IndexDelete
 from vectorindex.api.common import PodState
 from vectorindex.api.indexdelete import MAX_NOT_FOUND, DeletePodResult
 from vectorindex.domain.members import Member
-from vectorindex.domain.replies import POD_STATES, failed_row, refused_row, silent_row
+from vectorindex.domain.replies import POD_STATES, failed_row, refused_row, silent_row, success_reason
 from vectorindex.domain.run import Refused, Replies, Reply
 from vectorindex.wire.operations import DeletePreview, DeleteResult, OperationState, OperationStatus, unpack_bitmap
 
@@ -23,6 +23,7 @@ def delete_row(
             row = DeletePodResult(
                 name=member.name,
                 state=POD_STATES[reply.state],
+                reason=success_reason(reply),
                 message=reply.message or None,
                 volume_id=reply.volume_id,
                 deleted_count=result.deleted if result else None,

@@ -8,9 +8,9 @@ from typing import TypeVar
 from vectorindex.api.common import PodResult, PodState
 from vectorindex.api.reasons import Reason
 from vectorindex.domain.members import Member, NoAnswer
-from vectorindex.domain.run import Refused, Replies, Reply, updated
+from vectorindex.domain.run import End, Refused, Replies, Reply, updated
 from vectorindex.domain.verdicts import Verdict
-from vectorindex.wire.operations import DeletePreview, OperationState, OperationStatus
+from vectorindex.wire.operations import ALREADY_APPLIED, DeletePreview, OperationState, OperationStatus
 
 POD_STATES = {
     OperationState.QUEUED: PodState.RUNNING,
@@ -31,6 +31,7 @@ FAILURES = {
         Reason.BUILD_FAILED,
         Reason.RESTART_LIMIT_EXCEEDED,
         Reason.DELETE_LIMIT_EXCEEDED,
+        Reason.OPERATION_ID_CONFLICT,
     )
 }
 """The reasons of failed operations that conditions state as they are."""
@@ -52,6 +53,25 @@ def trusted(members: Iterable[Member], replies: Replies) -> Replies:
 def failure_reason(reply: OperationStatus) -> Reason:
     """The reason of a failed operation. A newer sidecar may have others."""
     return FAILURES.get(reply.reason, Reason.OPERATION_FAILED)
+
+
+def success_reason(reply: OperationStatus) -> str | None:
+    """What a row says beside that the pod has done its part."""
+    return Reason.ALREADY_APPLIED.value if reply.reason == ALREADY_APPLIED else None
+
+
+def already_applied(rows: Iterable[PodResult]) -> bool:
+    """Every pod that takes part had done it before."""
+    taking_part = [row for row in rows if row.state is not PodState.GONE]
+    return bool(taking_part) and all(row.reason == Reason.ALREADY_APPLIED for row in taking_part)
+
+
+def completed(rows: Iterable[PodResult], operation_id: str | None, message: str) -> End:
+    """The end of a run that every pod has done, or had done before."""
+    if not already_applied(rows):
+        return End(Reason.COMPLETED, message, succeeded=True)
+    before = f"operationID {operation_id} was applied before on every pod, and nothing was changed"
+    return End(Reason.ALREADY_APPLIED, f"{before}; then: {message}", succeeded=True)
 
 
 def failed_row(row: Row, reply: OperationStatus) -> Row:

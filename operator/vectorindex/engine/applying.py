@@ -35,19 +35,19 @@ def delete(connection: sqlite3.Connection, path: Path, write: Delete, live: int,
     operation, distinct = write.operation, write.distinct
     if operation is not None:
         record = ledger.known(connection, operation)
-        if record is not None and record.state.finished:
+        if record is None:
+            ledger.add(connection, operation, now)
+            record = ledger.find(connection, operation.id)
+            assert record is not None
+        if record.state.finished:
             return _first_deletion(record, len(distinct))
         if write.max_percent is not None:
             going = len(items.labels_of(connection, path, distinct))
             if 100 * going > write.max_percent * live:
-                if record is None:
-                    ledger.add(connection, operation, now)
                 message = f"{going:,} of {live:,} items would go, the limit is {write.max_percent} %; none has gone"
                 ledger.fail(connection, operation.id, LIMIT_EXCEEDED, message, now)
                 return _no_deletion(ledger.find(connection, operation.id), len(distinct))
-        if record is None:
-            ledger.add(connection, operation, now)
-        if record is None or record.state is OperationState.QUEUED:
+        if record.state is OperationState.QUEUED:
             ledger.start(connection, operation.id)
     found, labels = items.kill(connection, path, distinct, lsn)
     deleted = int(found.sum())

@@ -51,8 +51,10 @@ CREATE TABLE operations (  -- the ledger; it holds no external IDs
     state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '',
     progress INTEGER NOT NULL DEFAULT 0,
     restarts INTEGER NOT NULL DEFAULT 0, crashes INTEGER NOT NULL DEFAULT 0,
-    result TEXT, created REAL NOT NULL, finished REAL
+    result TEXT, created REAL NOT NULL, finished REAL,
+    operation_id TEXT NOT NULL DEFAULT ''  -- what the user calls it; '' for none
 ) STRICT;
+CREATE INDEX operations_of_users ON operations (operation_id) WHERE operation_id <> '';
 """
 
 

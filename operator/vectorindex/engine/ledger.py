@@ -2,7 +2,8 @@
 
 An operation is Queued, then Running, then one of Succeeded, Failed and Cancelled, for good. Its record is durable
 before anyone is told of it, and kept as long as the volume. It never holds an external ID: a delete keeps its digest,
-counts and bitmap.
+counts and bitmap. What has succeeded once under a user's ``operation_id`` is not done again under it: an operation
+that asks for the same has succeeded at once, with that result, and one that asks for something else has failed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from vectorindex.engine.errors import EngineError, OperationConflict, OperationF
 
 DELETE = "Delete"
 """The kind of operation whose request is not kept."""
+
+ALREADY_APPLIED = "AlreadyApplied"
+OPERATION_ID_CONFLICT = "OperationIDConflict"
+"""Reasons of operations whose ``operation_id`` was used before."""
 
 _COLUMNS = (
     "id, kind, object_name, object_uid, digest, request, state, reason, message, progress, restarts, crashes, result,"
@@ -39,7 +44,7 @@ class OperationState(StrEnum):
 @dataclass(frozen=True)
 class NewOperation:
     """What a caller asks for. ``digest`` tells requests apart; ``request`` (JSON) is what is needed to take the
-    operation up again after a restart, None for a delete."""
+    operation up again after a restart, None for a delete; ``operation_id`` is what the user calls it, if not ''."""
 
     id: str
     kind: str
@@ -47,6 +52,7 @@ class NewOperation:
     request: dict[str, Any] | None = None
     object_name: str = ""
     object_uid: str = ""
+    operation_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,14 +116,38 @@ def known(connection: sqlite3.Connection, operation: NewOperation) -> OperationR
 
 
 def add(connection: sqlite3.Connection, operation: NewOperation, now: float) -> None:
+    """Records a new operation as Queued; or as ended, if its ``operation_id`` was used before."""
     if operation.kind == DELETE and operation.request is not None:
         raise EngineError("the ledger keeps no external IDs: a delete is recorded by its digest alone")
     connection.execute(
-        "INSERT INTO operations (id, kind, object_name, object_uid, digest, request, state, created)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO operations (id, kind, object_name, object_uid, digest, request, state, created, operation_id)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (operation.id, operation.kind, operation.object_name, operation.object_uid, operation.digest,
-         None if operation.request is None else json.dumps(operation.request), OperationState.QUEUED.value, now),
+         None if operation.request is None else json.dumps(operation.request), OperationState.QUEUED.value, now,
+         operation.operation_id),
     )  # fmt: skip
+    if operation.operation_id:
+        _settle(connection, operation, now)
+
+
+def _settle(connection: sqlite3.Connection, operation: NewOperation, now: float) -> None:
+    """Ends an operation that was added just now, if one of the same ``operation_id`` has succeeded."""
+    earlier = connection.execute(
+        "SELECT kind, digest, result FROM operations WHERE operation_id = ? AND state = ? ORDER BY number LIMIT 1",
+        (operation.operation_id, OperationState.SUCCEEDED.value),
+    ).fetchone()
+    if earlier is None:
+        return
+    kind, digest, result = earlier
+    if (kind, digest) != (operation.kind, operation.digest):
+        other = "request" if kind == operation.kind else "kind"
+        message = f"operationID {operation.operation_id} was used for a run with another {other}; use a new one"
+        fail(connection, operation.id, OPERATION_ID_CONFLICT, message, now)
+        return
+    connection.execute(
+        "UPDATE operations SET state = ?, reason = ?, progress = 100, result = ?, finished = ? WHERE id = ?",
+        (OperationState.SUCCEEDED.value, ALREADY_APPLIED, result, now, operation.id),
+    )
 
 
 def start(connection: sqlite3.Connection, operation_id: str) -> None:

@@ -385,4 +385,5 @@ def _unnamed(request: BuildRequest) -> NewOperation:
 def _new_operation(identity: str, body: OperationBody) -> NewOperation:
     # The ledger keeps no IDs of items: a delete is done when it is recorded, so nobody has to read them again.
     request = None if isinstance(body, DeleteBody) else body.request.to_json()
-    return NewOperation(identity, body.kind, request_digest(body), request, body.object.name, body.object.uid)
+    reference, name = body.object, body.operation_id or ""
+    return NewOperation(identity, body.kind, request_digest(body), request, reference.name, reference.uid, name)

@@ -51,6 +51,12 @@ class FailureReason(StrEnum):
     BUILD_FAILED = "BuildFailed"
     RESTART_LIMIT_EXCEEDED = "RestartLimitExceeded"
     DELETE_LIMIT_EXCEEDED = "DeleteLimitExceeded"
+    OPERATION_ID_CONFLICT = "OperationIDConflict"
+
+
+ALREADY_APPLIED = "AlreadyApplied"
+"""The reason of an operation that succeeded because one of the same ``operationID`` had: nothing was changed, and the
+result is that one's."""
 
 
 class ObjectReference(WireModel):
@@ -87,21 +93,28 @@ class OptimizeRequest(WireModel):
     verify: Verification = Verification()
 
 
-class DeleteBody(WireModel):
-    kind: Literal[OperationKind.DELETE] = OperationKind.DELETE
+class _Body(WireModel):
+    """``operation_id`` names what is done beyond the life of the object: what succeeded once under it on a volume is
+    not done again there, and is no name for anything else."""
+
+    operation_id: str | None = Field(
+        default=None, alias="operationID", min_length=1, max_length=128, pattern="^[-._:/@A-Za-z0-9]+$"
+    )
     object: ObjectReference
+
+
+class DeleteBody(_Body):
+    kind: Literal[OperationKind.DELETE] = OperationKind.DELETE
     request: DeleteRequest
 
 
-class RebuildBody(WireModel):
+class RebuildBody(_Body):
     kind: Literal[OperationKind.REBUILD] = OperationKind.REBUILD
-    object: ObjectReference
     request: RebuildRequest = RebuildRequest()
 
 
-class OptimizeBody(WireModel):
+class OptimizeBody(_Body):
     kind: Literal[OperationKind.OPTIMIZE] = OperationKind.OPTIMIZE
-    object: ObjectReference
     request: OptimizeRequest = OptimizeRequest()
 
 

@@ -103,6 +103,8 @@ CASES = [
         "should match '^[-._a-zA-Z0-9]+$'",
     ),
     field(DELETE, "cancel", True, "yes", "must be of type boolean"),
+    field(DELETE, "operationID", "team-a/2026:w47_1.0@x", "a b", "should match '^[-._:/@A-Za-z0-9]+$'"),
+    field(REBUILD, "operationID", "x" * 128, "x" * 129, "may not be more than 128 bytes"),
     field(DELETE, "dryRun", True, "yes", "must be of type boolean"),
     field(DELETE, "maxDeletePercent", 0, -1, "greater than or equal to 0", note=">=0"),
     field(DELETE, "maxDeletePercent", 100, 101, "less than or equal to 100", note="<=100"),

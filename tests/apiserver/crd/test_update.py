@@ -41,6 +41,7 @@ REFUSED = [
     Case("IDs from elsewhere", DELETE, {}, {"externalIDs": None, "externalIDsFrom": SOURCE}, OF_A_RUN),
     Case("returnNotFound", DELETE, {}, at("returnNotFound", True), OF_A_RUN),
     Case("dryRun", DELETE, at("dryRun", True), at("dryRun", False), OF_A_RUN),
+    Case("operationID", DELETE, {}, at("operationID", "x"), OF_A_RUN),
     Case("limit of a delete", DELETE, at("maxDeletePercent", 5), at("maxDeletePercent", 50), OF_A_RUN),
     Case("deadline added", DELETE, {}, at("activeDeadlineSeconds", 60), OF_A_RUN),
     Case("deadline removed", DELETE, at("activeDeadlineSeconds", 60), at("activeDeadlineSeconds", None), OF_A_RUN),

@@ -122,6 +122,31 @@ def test_a_run_is_deleted_some_time_after_its_end(index: World, operator_down: b
     assert index.exists(index.path("indexdeletes", "late"))
 
 
+@pytest.mark.parametrize(
+    ("kind", "spec", "other"),
+    [
+        ("IndexDelete", {"externalIDs": [IDS[10], "nobody"]}, {"externalIDs": [IDS[11]]}),
+        ("IndexOptimize", {}, {"verify": {"k": 5}}),
+    ],
+)
+def test_what_a_user_calls_the_same_is_done_once(index: World, kind: str, spec: Object, other: Object) -> None:
+    name = f"once-{kind}".lower()
+    create(index, kind, name, operationID=name, **spec)
+    first = index.finished(kind, name)
+    assert conditions(first)["Succeeded"]["reason"] == "Completed"
+    index.delete(kind, name)
+    if kind == "IndexDelete":
+        index.load(INDEX, IDS[10:11], VECTORS[10:11])
+    create(index, kind, name, operationID=name, **spec)
+    status = index.finished(kind, name)
+    assert conditions(status)["Succeeded"]["reason"] == "AlreadyApplied"
+    figures = ("deletedCount", "notFoundCount", "durationSeconds", "recallAfter", "linksRepaired")
+    assert {field: status.get(field) for field in figures} == {field: first.get(field) for field in figures}
+    create(index, kind, f"{name}-other", operationID=name, **other)
+    conflict = conditions(index.finished(kind, f"{name}-other"))["Succeeded"]
+    assert (conflict["status"], conflict["reason"]) == ("False", "OperationIDConflict")
+
+
 def thaw_if_there(pid: int) -> None:
     """A process that was frozen may have been killed since."""
     with contextlib.suppress(ProcessLookupError):

@@ -453,6 +453,20 @@ def test_parameters_are_shown_only_where_pods_agree() -> None:
     assert status.parameters is None
 
 
+@pytest.mark.parametrize(("before", "reason"), [(3, "AlreadyApplied"), (2, "Completed")])
+def test_what_every_pod_has_done_before_is_told_from_what_was_done_now(before: int, reason: str) -> None:
+    run = started(*("Running",) * 3, operationID="release-7")
+    replies = {f"vi-{n}": rebuilt(n, reason="AlreadyApplied" if n < before else "") for n in range(3)}
+    summary = summarize(snapshot(run, index=at_once(3)), Work(()), replies)
+    condition = summary.status.condition("Succeeded")
+    assert condition is not None
+    assert (condition.status, condition.reason) == ("True", reason)
+    assert summary.status.recall_after == "0.9500"
+    work = decide(snapshot(run))
+    assert isinstance(work, Work)
+    assert {call.body.operation_id for call in work.calls if call.body is not None} == {"release-7"}
+
+
 def test_an_index_without_items_has_no_recall() -> None:
     reply = rebuilt(0)
     assert reply.result is not None

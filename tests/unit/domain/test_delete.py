@@ -361,6 +361,30 @@ def test_conditions_of_a_run_under_way_and_done() -> None:
     assert stated(failed_one) == {"Ready": "False", "Reconciling": "False", "Stalled": "True", "Succeeded": "False"}
 
 
+@pytest.mark.parametrize(
+    ("before", "status", "reason"),
+    [(3, "True", "AlreadyApplied"), (2, "True", "Completed"), (0, "True", "Completed")],
+    ids=["every pod", "some pods", "no pod"],
+)
+def test_what_every_pod_has_done_before_is_told_from_what_was_done_now(before: int, status: str, reason: str) -> None:
+    run = delete_run(begun(requestDigest=DIGEST), operationID="release-7")
+    replies = {
+        f"vi-{n}": deleted(n, True, True, False, reason="AlreadyApplied" if n < before else "") for n in range(3)
+    }
+    ended = summarize(snapshot(run), Work(()), replies).status
+    condition = ended.condition("Succeeded")
+    assert condition is not None
+    assert (condition.status, condition.reason) == (status, reason)
+    assert (ended.deleted_count, ended.not_found_count) == (2, 1)
+    assert ("release-7" in condition.message) is (before == 3)
+
+
+def test_the_name_that_a_user_gave_goes_with_the_request() -> None:
+    request = build_request(delete_run(operationID="release-7"), ("a", "b", "c"))
+    assert request.body.to_json()["operationID"] == "release-7"
+    assert request.digest == DIGEST
+
+
 def test_repeated_ids_count_once() -> None:
     once, twice = (build_request(delete_run(), ids) for ids in (("a", "b"), ("a", "b", "a")))
     assert isinstance(once, Request)

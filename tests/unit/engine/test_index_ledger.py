@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,6 +111,67 @@ def test_a_preview_says_what_a_delete_would_do(tmp_path: Path) -> None:
 def test_a_limit_needs_an_operation() -> None:
     with pytest.raises(InvalidInput, match="needs an operation"):
         Delete(("a",), None, 50)
+
+
+def again(operation: NewOperation, uid: str, **changes: Any) -> NewOperation:
+    """The same of another object."""
+    return replace(operation, id=uid, object_uid=uid, **changes)
+
+
+def test_what_a_user_calls_the_same_is_done_once(tmp_path: Path) -> None:
+    store = new_index(tmp_path)
+    load(store, random_items(5))
+    named = replace(DELETE, operation_id="release-7")
+    first = store.delete(["item-1", "nobody"], named)
+    load(store, random_items(5))  # item-1 is there again
+    second = store.delete(["item-1", "nobody"], again(named, "uid-9"), 0)
+    assert second.record is not None
+    assert (second.record.state, second.record.reason) == (OperationState.SUCCEEDED, "AlreadyApplied")
+    assert first.record is not None
+    assert second.record.result == first.record.result
+    assert (second.deleted, list(second.found), list(second.labels)) == (1, [True, False], [])
+    assert "item-1" in live_ids(store)
+    assert store.delete(["item-1", "nobody"], again(named, "uid-9")).record == second.record
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        pytest.param({"digest": "another"}, "another request", id="request"),
+        pytest.param({"kind": "Rebuild"}, "another kind", id="kind"),
+    ],
+)
+def test_what_a_user_calls_the_same_is_the_same(tmp_path: Path, other: dict[str, str], words: str) -> None:
+    store = new_index(tmp_path)
+    load(store, random_items(5))
+    named = replace(DELETE, operation_id="release-7")
+    store.delete(["item-1"], named)
+    record = store.begin_operation(again(named, "uid-9", **other))
+    assert (record.state, record.reason) == (OperationState.FAILED, "OperationIDConflict")
+    assert words in record.message
+    assert "item-2" in live_ids(store)
+
+
+@pytest.mark.parametrize("end", ["failed", "cancelled"])
+def test_what_did_not_succeed_is_not_applied(tmp_path: Path, end: str) -> None:
+    store = new_index(tmp_path)
+    named = replace(REBUILD, operation_id="release-7")
+    store.begin_operation(named)
+    if end == "failed":
+        store.start_operation(named.id)
+        store.fail_operation(named.id, "BuildFailed", "why")
+    else:
+        store.cancel_operation(named.id)
+    assert store.begin_operation(again(named, "uid-9.1")).state is OperationState.QUEUED
+
+
+def test_operations_without_a_name_have_nothing_to_do_with_each_other(tmp_path: Path) -> None:
+    store = new_index(tmp_path)
+    load(store, random_items(5))
+    store.delete(["item-1"], DELETE)
+    repeated = store.delete(["item-1"], again(DELETE, "uid-9"))
+    assert repeated.record is not None
+    assert (repeated.deleted, repeated.record.reason) == (0, "")
 
 
 def test_what_was_cancelled_before_it_arrived_changes_nothing(tmp_path: Path) -> None:
