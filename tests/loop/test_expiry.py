@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.loop.simulation import INDEX, START, Fault, Mode, Server, World
+from tests.loop.sidecars import INDEX, START
+from tests.loop.simulation import Fault, Mode, Server, World
 
 KEY = ("IndexDelete", "run")
 SPEC = {"indexRef": {"name": INDEX}, "externalIDs": ["a"]}

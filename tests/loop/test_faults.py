@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.loop.simulation import BUILD_SECONDS, INDEX, Failing, Fault, Mode, Server, World
+from tests.loop.sidecars import BUILD_SECONDS, INDEX, Failing
+from tests.loop.simulation import Fault, Mode, Server, World
 from vectorindex.wire.operations import FailureReason
 
 ITEMS = [{"a", "b", "c", "d"}, {"a", "b", "c"}, {"b", "c", "d", "e"}]

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.loop.simulation import INDEX, Fault, Mode, Server, Sidecar, World
+from tests.loop.sidecars import INDEX, Sidecar
+from tests.loop.simulation import Fault, Mode, Server, World
 
 DELETE = ("IndexDelete", {"indexRef": {"name": INDEX}, "externalIDs": ["a", "x"], "operationID": "release/7"})
 REBUILD = ("IndexRebuild", {"indexRef": {"name": INDEX}, "params": {"m": 32}, "operationID": "release/7"})

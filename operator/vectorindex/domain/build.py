@@ -254,13 +254,15 @@ def _line(snapshot: BuildSnapshot, rows: Rows) -> Line:
 
 
 def _rows_now(snapshot: BuildSnapshot) -> Rows:
-    """The rows in order of ordinals; a pod that the index should not have any more is Gone."""
+    """The rows in order of ordinals. A pod that the index should not have any more is Gone, unless it is why the run is
+    being stopped."""
     index = snapshot.run.spec.index_ref.name
     rows = sorted(snapshot.run.status.pods, key=lambda row: names.ordinal(index, row.name) or 0)
     if snapshot.index is None:
         return tuple(rows)
     present = {member.name for member in snapshot.members}
-    return tuple(row if row.name in present else gone(row) for row in rows)
+    limit = snapshot.run.spec.backoff_limit
+    return tuple(row if row.name in present or final_failure(row, limit) else gone(row) for row in rows)
 
 
 def _rows(snapshot: BuildSnapshot, replies: Replies) -> Rows:

@@ -298,4 +298,4 @@ def _rows(snapshot: DeleteSnapshot, replies: Replies) -> tuple[DeletePodResult, 
     for member in snapshot.members:
         before = old.pop(member.name, DeletePodResult(name=member.name, state=PodState.PENDING))
         rows.append(delete_row(snapshot.run, asked, member, before, replies.get(member.name)))
-    return (*rows, *map(gone, old.values()))
+    return (*rows, *(row if failure(row) else gone(row) for row in old.values()))

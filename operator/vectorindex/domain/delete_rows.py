@@ -8,7 +8,7 @@ from vectorindex.api import IndexDelete
 from vectorindex.api.common import PodState
 from vectorindex.api.indexdelete import MAX_NOT_FOUND, DeletePodResult
 from vectorindex.domain.members import Member
-from vectorindex.domain.replies import POD_STATES, failed_row, refused_row, silent_row, success_reason
+from vectorindex.domain.replies import POD_STATES, failed_row, failure, refused_row, silent_row, success_reason
 from vectorindex.domain.run import Refused, Replies, Reply
 from vectorindex.wire.operations import DeletePreview, DeleteResult, OperationState, OperationStatus, unpack_bitmap
 
@@ -43,7 +43,8 @@ def delete_row(
         case Refused():
             return refused_row(before, reply, quote=run.spec.external_ids is not None)
         case _:
-            return silent_row(member, before, reply)
+            # What a pod has failed stays, even if it is down by now: it is why the run is being stopped.
+            return before if failure(before) else silent_row(member, before, reply)
 
 
 def bitmaps(replies: Replies) -> list[str]:

@@ -97,7 +97,6 @@ class Store:
                 database = Database(path)
                 undo.callback(database.close)
                 store = cls._made_of(folder, database, lock, clock)
-                store._verify()
                 remove_leftovers(folder, store._segments)
                 # The name of the WAL, too, is in the folder by now. SQLite syncs it as well, before the first commit,
                 # but does not mind when that fails.
@@ -109,11 +108,13 @@ class Store:
 
     @classmethod
     def _made_of(cls, folder: Path, database: Database, lock: int, clock: Callable[[], float]) -> Store:
-        """The store of a database that may hold anything."""
+        """The store of a database that may hold anything, verified."""
         try:
-            return cls(folder, database, lock, clock)
+            store = cls(folder, database, lock, clock)
+            store._verify()
         except (sqlite3.Error, InvalidInput, TypeError, ValueError) as error:
             raise CorruptFile(database.path, f"does not hold the state of an index ({error})") from error
+        return store
 
     def close(self) -> None:
         """Ends the connection and gives up the lock."""

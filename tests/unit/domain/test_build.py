@@ -1,16 +1,15 @@
-"""An IndexRebuild or an IndexOptimize: whose turn it is, which pod is next, and what the answers come to."""
+"""An IndexRebuild or an IndexOptimize: what it waits for, what it asks of its pods, and what the answers come to."""
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from tests.unit.domain.building import FAILED, at_once, called, row, snapshot, started
 from tests.unit.domain.given import (
     MEMBERS,
     NOW,
-    ago,
     at_work,
     begun,
     index,
@@ -20,43 +19,10 @@ from tests.unit.domain.given import (
     rebuilt,
     state,
 )
-from vectorindex.api import IndexRebuild, VectorIndex
-from vectorindex.domain.build import BuildSnapshot, decide, summarize
-from vectorindex.domain.build_line import first_in_line
+from vectorindex.domain.build import decide, summarize
 from vectorindex.domain.members import NoAnswer
-from vectorindex.domain.run import Begin, BuildRun, Decision, End, Refused, Replies, Verb, Wait, Work
-from vectorindex.wire.operations import OperationState, OperationStatus, OptimizeBody, RebuildBody
-
-
-def snapshot(run: BuildRun, **changes: Any) -> BuildSnapshot:
-    fields: dict[str, Any] = {
-        "now": NOW,
-        "run": run,
-        "index": index(),
-        "members": MEMBERS,
-        "last_write": None,
-        "ahead": None,
-    }
-    return BuildSnapshot(**fields | changes)
-
-
-def row(ordinal: int, state: str, **figures: Any) -> dict[str, Any]:
-    name = f"vi-{ordinal}"
-    return {"name": name, "state": state, "volumeID": f"volume-of-{name}", **figures}
-
-
-def started(*states: str, **spec: Any) -> IndexRebuild:
-    rows = [
-        row(ordinal, state, attempt=1 if state == "Running" else None)
-        for ordinal, state in enumerate(states or ("Pending",) * 3)
-    ]
-    return rebuild_run(begun(pods=rows), **spec)
-
-
-def called(decision: Decision) -> list[str]:
-    assert isinstance(decision, Work)
-    return [call.pod for call in decision.calls]
-
+from vectorindex.domain.run import Begin, BuildRun, End, Refused, Replies, Wait, Work
+from vectorindex.wire.operations import OptimizeBody, RebuildBody
 
 EARLIER = optimize_run(name="earlier")
 DOWN = (member(0), member(1, NoAnswer("connection refused"), ready=False), member(2))
@@ -270,9 +236,6 @@ def test_how_long_a_pod_still_takes(
     assert condition.message == f"rebuilding pod vi-0 {words}"
 
 
-FAILED = at_work(1, 50, state=OperationState.FAILED, reason="RecallRegressed", message="recall would fall")
-
-
 @pytest.mark.parametrize(
     ("states", "replies", "reason", "words", "progress"),
     [
@@ -336,102 +299,6 @@ def test_what_is_left_is_looked_at_again_and_nothing_after_the_end() -> None:
     assert ended.status.completion_time == NOW
 
 
-@pytest.mark.parametrize(
-    ("seconds", "again"),
-    [(0, 0.2), (1, 0.25), (4, 1.0), (8, 2.0), (3_600, 2.0)],
-)
-def test_looks_are_the_rarer_the_longer_a_pod_is_at_it(seconds: float, again: float) -> None:
-    rows = [row(0, "Running", attempt=1, startTime=ago(seconds)), row(1, "Pending"), row(2, "Pending")]
-    summary = summarize(snapshot(rebuild_run(begun(pods=rows))), Work(()), {"vi-0": at_work(0, 1)})
-    assert summary.again == again
-    assert summary.status.pods[0].start_time == NOW - timedelta(seconds=seconds)
-
-
-@pytest.mark.parametrize(
-    ("since", "reply", "written"),
-    [
-        pytest.param(1, at_work(0, 7), False, id="only progress, and just written"),
-        pytest.param(2, at_work(0, 7), True, id="only progress, two seconds later"),
-        pytest.param(1, at_work(0, 7, restarts=1), True, id="something else"),
-        pytest.param(1, rebuilt(0), True, id="done"),
-    ],
-)
-def test_progress_alone_is_written_every_two_seconds(since: float, reply: OperationStatus, written: bool) -> None:
-    before = summarize(snapshot(started()), Work(()), {"vi-0": at_work(0, 3)}).status
-    seen = snapshot(rebuild_run(before.to_dict()), last_write=NOW - timedelta(seconds=since))
-    summary = summarize(seen, Work(()), {"vi-0": reply})
-    assert (summary.status != seen.run.status) is written
-    assert summary.again is not None
-
-
-def at_once(number: int) -> VectorIndex:
-    return index(maintenance={"maxConcurrentPods": number})
-
-
-@pytest.mark.parametrize(
-    ("states", "number", "pods"),
-    [
-        pytest.param(("Pending", "Pending", "Pending"), 2, ["vi-0", "vi-1"], id="the first two"),
-        pytest.param(("Pending", "Pending", "Pending"), 9, ["vi-0", "vi-1", "vi-2"], id="all"),
-        pytest.param(("Running", "Pending", "Pending"), 2, ["vi-0", "vi-1"], id="one more"),
-        pytest.param(("Running", "Running", "Pending"), 2, ["vi-0", "vi-1"], id="no more"),
-        pytest.param(("Succeeded", "Running", "Pending"), 2, ["vi-1", "vi-2"], id="the next one after the first"),
-        pytest.param(("Running", "Running", "Pending"), 1, ["vi-0", "vi-1"], id="fewer at a time than are at it"),
-    ],
-)
-def test_so_many_pods_at_a_time_as_the_index_allows(states: tuple[str, ...], number: int, pods: list[str]) -> None:
-    assert called(decide(snapshot(started(*states), index=at_once(number)))) == pods
-
-
-def test_what_has_started_goes_on_when_the_index_is_suspended() -> None:
-    suspended = index(suspend=True)
-    assert called(decide(snapshot(started("Succeeded", "Pending", "Pending"), index=suspended))) == ["vi-1"]
-
-
-def test_no_other_pod_begins_while_one_does_not_serve() -> None:
-    swapping = (member(0), member(1, ready=False), member(2))
-    seen = snapshot(started("Running", "Running", "Pending"), index=at_once(3), members=swapping)
-    assert called(decide(seen)) == ["vi-0", "vi-1"]
-    step = summarize(seen, Work(()), {"vi-0": rebuilt(0), "vi-1": at_work(1, 90)})
-    assert step.again == 0.2  # and not at once, or it would be asked without end
-    said = step.status.condition("Succeeded")
-    assert said is not None
-    assert said.message == "rebuilding pod vi-1 (2 of 3), 90 %"
-
-
-def test_the_first_pod_that_fails_stops_those_at_work() -> None:
-    seen = snapshot(started("Running", "Running", "Succeeded"), index=at_once(2))
-    step = summarize(seen, Work(()), {"vi-0": at_work(0, 40), "vi-1": FAILED})
-    assert step.again == 0.0
-    run = rebuild_run(step.status.to_dict())
-    work = decide(snapshot(run))
-    assert isinstance(work, Work)
-    assert [(call.pod, call.verb, call.operation) for call in work.calls] == [("vi-0", Verb.CANCEL, "uid-of-run.1")]
-    stopping = summarize(snapshot(run), work, {"vi-0": at_work(0, 41)})
-    assert stopping.again is not None
-    cancelled = at_work(0, 41, state=OperationState.CANCELLED)
-    ended = summarize(snapshot(rebuild_run(stopping.status.to_dict())), work, {"vi-0": cancelled})
-    condition = ended.status.condition("Succeeded")
-    assert condition is not None
-    assert (condition.status, condition.reason) == ("False", "RecallRegressed")
-    assert condition.message == "pod vi-1: recall would fall; done on vi-2; not done on vi-0, vi-1"
-    assert [pod.state for pod in ended.status.pods] == ["Cancelled", "Failed", "Succeeded"]
-
-
-def test_an_operation_that_somebody_else_cancelled_ends_the_run() -> None:
-    gone = at_work(0, 41, state=OperationState.CANCELLED)
-    step = summarize(snapshot(started("Running", "Pending", "Pending")), Work(()), {"vi-0": gone})
-    run = rebuild_run(step.status.to_dict())
-    work = decide(snapshot(run))
-    assert called(work) == ["vi-0", "vi-1", "vi-2"]
-    replies = {f"vi-{number}": at_work(number, 0, state=OperationState.CANCELLED) for number in range(3)}
-    ended = summarize(snapshot(run), work, replies)
-    condition = ended.status.condition("Succeeded")
-    assert condition is not None
-    assert condition.reason == "Cancelled"
-    assert "was cancelled on pod vi-0" in condition.message
-
-
 def test_figures_over_pods() -> None:
     status = summarize(snapshot(started("Running", "Pending", "Pending")), Work(()), {"vi-0": rebuilt(0, 0.97)}).status
     for ordinal, recall in ((1, 0.93), (2, 1.0)):
@@ -476,31 +343,3 @@ def test_an_index_without_items_has_no_recall() -> None:
     condition = status.condition("Succeeded")
     assert condition is not None
     assert condition.message == "rebuilt 3 pods"
-
-
-@pytest.mark.parametrize(
-    ("line", "first"),
-    [
-        pytest.param(
-            [rebuild_run(name="late", created=10), rebuild_run(name="early", created=20)], "early", id="by creation"
-        ),
-        pytest.param([rebuild_run(name="b"), rebuild_run(name="a")], "a", id="then by name"),
-        pytest.param(
-            [rebuild_run(name="late", created=10), optimize_run(name="early", created=20)],
-            "early",
-            id="both kinds by creation",
-        ),
-        pytest.param([rebuild_run(name="b"), optimize_run(name="a")], "a", id="both kinds then by name"),
-        pytest.param([rebuild_run(name="a"), optimize_run(begun(), name="b")], "b", id="an optimize that has started"),
-        pytest.param([rebuild_run(name="a"), rebuild_run(begun(), name="b")], "b", id="what has started goes on"),
-        pytest.param(
-            [rebuild_run(begun(completionTime=ago(0)), name="a"), rebuild_run(name="b")],
-            "b",
-            id="what has ended is out",
-        ),
-    ],
-)
-def test_whose_turn_it_is(line: list[BuildRun], first: str) -> None:
-    chosen = first_in_line(line)
-    assert chosen is not None
-    assert chosen.metadata.name == first

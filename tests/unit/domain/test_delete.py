@@ -25,7 +25,7 @@ from vectorindex.api.indexdelete import IndexDeleteStatus
 from vectorindex.api.reasons import Reason
 from vectorindex.domain.delete import DeleteSnapshot, Request, build_request, decide, summarize
 from vectorindex.domain.ids import Missing
-from vectorindex.domain.members import NoAnswer, WrongIdentity
+from vectorindex.domain.members import Member, NoAnswer, WrongIdentity
 from vectorindex.domain.run import Begin, End, Refused, Verb, Wait, Work
 from vectorindex.domain.verdicts import Verdict
 from vectorindex.wire.operations import OperationState, OperationStatus
@@ -257,6 +257,18 @@ def test_a_pod_that_fails_stops_the_run_which_names_who_has_deleted(
     assert condition is not None
     assert (condition.status, condition.reason, condition.message) == ("False", reason, message)
     assert (status.deleted_count, status.not_found_count) == (count, None)
+
+
+@pytest.mark.parametrize("members", [MEMBERS[:1], (MEMBERS[0], member(1, NoAnswer("down")))], ids=["gone", "down"])
+def test_why_a_run_is_stopped_is_known_even_when_the_pod_is_no_more(members: tuple[Member, ...]) -> None:
+    step = summarize(snapshot(started(), members=MEMBERS[:2]), Work(()), {"vi-1": failed(1, "IndexCorrupt")})
+    for _ in range(2):
+        seen = snapshot(delete_run(step.status.to_dict()), members=members)
+        step = summarize(seen, decide(seen), {"vi-0": deleted(0, state=OperationState.RUNNING, result=None)})
+        condition = step.status.condition("Succeeded")
+        assert condition is not None
+        assert condition.reason == "Stopping"
+        assert condition.message.startswith("pod vi-1: it says why; ")
 
 
 def test_the_content_of_a_config_map_is_not_quoted_from_a_refusal() -> None:
