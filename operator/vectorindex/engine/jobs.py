@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from vectorindex.engine.erasure import Seal
 from vectorindex.engine.params import Parameters
 from vectorindex.engine.recall import RecallSample, SampleRequest
 from vectorindex.engine.segments import FileStamp, ViewSpec
@@ -59,13 +60,13 @@ class JobKind(StrEnum):
 @dataclass(frozen=True)
 class BuildJob:
     """One build on top of ``view``, the segments at the seal with what was dead then. ``generations``: one for the new
-    segment, or when optimizing one for each of the view. ``seal_lsn`` is the last write that it holds; ``in_force`` are
-    the parameters then, ``parameters`` those of the new graph; ``threads`` ≥ 1 work in parallel."""
+    segment, or when optimizing one for each of the view. ``in_force`` are the parameters at the ``seal``,
+    ``parameters`` those of the new graph; ``threads`` ≥ 1 work in parallel."""
 
     kind: JobKind
     view: ViewSpec
     generations: tuple[int, ...]
-    seal_lsn: int
+    seal: Seal
     in_force: Parameters
     parameters: Parameters
     threads: int

@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 from vectorindex.engine import items, ledger, manifest
 from vectorindex.engine.belonging import require_database, require_own_database, segment_files
 from vectorindex.engine.database import Database
-from vectorindex.engine.errors import CorruptFile, IdConflict, IndexLocked, InvalidInput, StoreFailed
+from vectorindex.engine.erasure import NOTHING_SEALED, Erasure, Seal, SnapshotTrace, Traces, rfc3339, why_not
+from vectorindex.engine.errors import CorruptFile, IdConflict, IndexLocked, InvalidInput, OutOfSpace, StoreFailed
 from vectorindex.engine.files import fsync_path, verify_stamp
 from vectorindex.engine.ids_file import IdsFile
 from vectorindex.engine.jobs import BuildJob, BuildResult, JobKind, SessionInput
@@ -39,24 +40,29 @@ from vectorindex.engine.ledger import NewOperation, OperationRecord, OperationSt
 from vectorindex.engine.params import IndexSpec, Parameters, validate_external_ids
 from vectorindex.engine.policy import Counts
 from vectorindex.engine.recall import SampleRequest
-from vectorindex.engine.segments import Role, Segment, ViewSpec, hnsw_path, ids_path
-from vectorindex.engine.session import IngestSession, SessionMode, remove_session
+from vectorindex.engine.segments import SEGMENT_FILE, Role, Segment, ViewSpec, generation_of, hnsw_path, ids_path
+from vectorindex.engine.session import IDS_NAME, VECTORS_NAME, IngestSession, SessionMode, remove_session
 from vectorindex.engine.swap import Swap, parameters_after, plan_swap
 
 DATABASE_NAME = "index.db"
 LOCK_NAME = "lock"
 
+_OWN_NAMES = {DATABASE_NAME, f"{DATABASE_NAME}-wal", f"{DATABASE_NAME}-shm", LOCK_NAME, IDS_NAME, VECTORS_NAME}
+"""All that an index has in its folder besides segments. The ``-shm`` is of other programs; it holds no rows."""
+
 
 @dataclass(frozen=True)
 class IndexStatus:
     """``spec`` with the parameters in force; ``size``: bytes of the database and of all segments; ``sequence``:
-    LSN of the last write; ``read_only``: why writes are refused, None if they are not."""
+    LSN of the last write; ``sealed``: seal of the last rebuild or optimize (seconds since 1970); ``read_only``: why
+    writes are refused, None if they are not."""
 
     spec: IndexSpec
     configuration: dict[str, Any]
     sequence: int
     counts: Counts
     size: int
+    sealed: float | None
     read_only: str | None
     segments: tuple[Segment, ...]
 
@@ -133,6 +139,7 @@ class Store:
             sequence=self._state.sequence,
             counts=self._counts,
             size=self._database.size + sum(segment.size for segment in self._segments),
+            sealed=None if self._state.seal is None else self._state.seal.time,
             read_only=self._database.read_only,
             segments=self._segments,
         )
@@ -227,12 +234,17 @@ class Store:
         self, job: BuildJob, built: BuildResult, operation_id: str | None = None, result: dict[str, Any] | None = None
     ) -> None:
         """The swap, in one transaction: the new segments are named, the old ones are not, parameters come in force, and
-        the operation has succeeded. Deletes since the seal stay deleted. Old files are unlinked after it.
+        the operation has succeeded; that of a rebuild or an optimize has swapped, and :meth:`settle` ends it. Deletes
+        since the seal stay deleted. Old files are unlinked after it.
 
         Raises OperationFinished when the operation is not Running (it was cancelled); nothing has changed then."""
         mode = None if job.session is None else job.session.mode
         with self._database.transaction() as connection:
-            if operation_id is not None:
+            if job.session is None:
+                manifest.write_seal(connection, job.seal)
+            if operation_id is not None and job.session is None:
+                ledger.swap(connection, operation_id, result or {})
+            elif operation_id is not None:
                 ledger.succeed(connection, operation_id, result or {}, self._clock())
             if mode is SessionMode.BUILD:
                 items.clear(connection)
@@ -254,6 +266,31 @@ class Store:
         with contextlib.suppress(OSError):  # it is committed, and the next start removes what stays
             for segment in swap.dropped:
                 _unlink(segment.hnsw_path(self.folder), segment.ids_path(self.folder))
+
+    def settle(self, snapshots: Sequence[SnapshotTrace]) -> Erasure:
+        """What the last rebuild or optimize has erased, made durable before it is said; its operation, which has
+        swapped, has succeeded then. ``snapshots``: all of this index on its volume. To be called after the swap, after
+        an open, and whenever somebody asks: what stood against it may be gone."""
+        seal = self._state.seal
+        if seal is None:
+            return NOTHING_SEALED
+        blocked = why_not(seal, self._traces(seal, snapshots))
+        if blocked is None and not seal.erased:
+            try:
+                self._database.erase()
+            except OutOfSpace as error:
+                blocked = str(error)
+        erased = seal.erased or blocked is None
+        with self._database.guarded() as connection:
+            swapped = ledger.swapped(connection)
+        if swapped or erased != seal.erased:
+            said = {"erasure_blocked": blocked} if blocked else {"erased_before": rfc3339(seal.time)}
+            with self._database.transaction() as connection:
+                manifest.write_seal(connection, replace(seal, erased=erased))
+                for record in swapped:
+                    ledger.settle(connection, record.id, {**(record.result or {}), **said}, self._clock())
+            self._refresh()
+        return Erasure(None if blocked else seal.time, blocked)
 
     def discard(self, job: BuildJob) -> None:
         """Removes the files of a build that failed or was cancelled. Where the store has failed, perhaps in the
@@ -353,11 +390,13 @@ class Store:
         session: SessionInput | None = None,
         sample: SampleRequest | None = None,
     ) -> BuildJob:
+        with self._database.guarded() as connection:
+            seal = Seal(self._clock(), self._state.sequence, manifest.next_generation(connection))
         return BuildJob(
             kind=kind,
             view=self.view_spec(),
             generations=generations,
-            seal_lsn=self._state.sequence,
+            seal=seal,
             in_force=self._state.parameters,
             parameters=self._state.parameters if parameters is None else parameters,
             threads=threads,
@@ -391,16 +430,37 @@ class Store:
                 f" {self._counts.live:,} and {self._counts.deleted:,}",
             )
 
-    def _remove_leftovers(self) -> None:
-        named = {
+    def _named(self) -> set[str]:
+        """Names of the segments' files."""
+        return {
             path.name
             for segment in self._segments
             for path in (segment.hnsw_path(self.folder), segment.ids_path(self.folder))
         }
+
+    def _remove_leftovers(self) -> None:
+        named = self._named()
         for path in segment_files(self.folder):
             if path.name not in named:
                 path.unlink()
         remove_session(self.folder)
+
+    def _traces(self, seal: Seal, snapshots: Sequence[SnapshotTrace]) -> Traces:
+        with self._database.guarded() as connection:
+            tombstones = items.count_dead_until(connection, seal.lsn)
+        paths = {path.name: path for path in self.folder.iterdir()}
+        unnamed = sorted(paths.keys() - self._named() - _OWN_NAMES)
+        return Traces(
+            tombstones=tombstones,
+            session=bool(paths.keys() & {IDS_NAME, VECTORS_NAME}),
+            leftovers=tuple(
+                name
+                for name in unnamed
+                if SEGMENT_FILE.fullmatch(name) and generation_of(paths[name]) < seal.generation
+            ),
+            strangers=tuple(name for name in unnamed if not SEGMENT_FILE.fullmatch(name)),
+            snapshots=snapshots,
+        )
 
 
 def _lock(folder: Path) -> int:

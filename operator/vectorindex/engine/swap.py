@@ -53,7 +53,7 @@ def plan_swap(
     ``sequence``: LSN of the last write."""
     if job.session is None:
         gone = set(built.replaces)
-        lsn, forget_lsn = sequence, job.seal_lsn
+        lsn, forget_lsn = sequence, job.seal.lsn
     else:
         lsn = forget_lsn = sequence + 1
         everything = job.session.mode is SessionMode.BUILD
@@ -88,7 +88,7 @@ def _new_segment(job: BuildJob, new: BuiltSegment, role: Role, lsn: int) -> Segm
         min_label=new.min_label,
         max_label=new.max_label,
         first_lsn=min(segment.first_lsn for segment in job.view.segments) if rebuilt else lsn,
-        last_lsn=job.seal_lsn if rebuilt else lsn,
+        last_lsn=job.seal.lsn if rebuilt else lsn,
         parameters=job.parameters,
         unreachable=new.structure.unreachable,
         hnsw=new.hnsw,

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable
+from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
@@ -145,7 +146,9 @@ class ParametersInForce(WireModel):
 class GraphResult(WireModel):
     """What a rebuild or an optimize did. ``vectors``: live items; ``bytes``: the files of the index; ``links_repaired``
     were put across the gaps of deleted items, or to make items reachable; ``seconds``: by phase. ``recall`` and
-    ``computations`` are None when there was nothing to measure them on, or nothing has changed."""
+    ``computations`` are None when there was nothing to measure them on, or nothing has changed. ``erased_before``: of
+    items that were deleted or replaced before it no byte is left in any file of the index; None, and then
+    ``erasure_blocked`` says why, when that could not be said at the end."""
 
     vectors: BeforeAfter
     bytes: BeforeAfter
@@ -155,6 +158,8 @@ class GraphResult(WireModel):
     unreachable: BeforeAfter
     parameters: ParametersInForce
     seconds: dict[str, float] = Field(default_factory=dict)
+    erased_before: datetime | None = None
+    erasure_blocked: str | None = None
 
 
 class OperationStatus(WireModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 
 from pydantic import Field
@@ -51,7 +52,10 @@ class Configuration(WireModel):
 
 class IndexState(WireModel):
     """One pod's index. ``sequence`` grows with every acknowledged write; ``volume_id`` names the volume and
-    ``boot_id`` the process; a result counts only for the volume that gave it."""
+    ``boot_id`` the process; a result counts only for the volume that gave it. ``erased_before``: the seal of the last
+    rebuild or optimize; of items that were deleted or replaced before it no byte is left in any file of the index, its
+    snapshots on the volume included. None while ``erasure_blocked`` says what stands against it, or when neither has
+    run."""
 
     volume_id: str
     boot_id: str
@@ -62,6 +66,8 @@ class IndexState(WireModel):
     sequence: int
     counts: Counts
     bytes: int
+    erased_before: datetime | None = None
+    erasure_blocked: str | None = None
     parameters: ParametersInForce
     configuration: Configuration = Configuration()
     needs_rebuild: bool = False
