@@ -10,11 +10,10 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable
-from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from vectorindex.wire.base import WireModel
 from vectorindex.wire.identity import GraphParameters
@@ -158,7 +157,7 @@ class GraphResult(WireModel):
     unreachable: BeforeAfter
     parameters: ParametersInForce
     seconds: dict[str, float] = Field(default_factory=dict)
-    erased_before: datetime | None = None
+    erased_before: AwareDatetime | None = None
     erasure_blocked: str | None = None
 
 

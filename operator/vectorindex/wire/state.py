@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from enum import StrEnum
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from vectorindex.wire.base import WireModel
 from vectorindex.wire.operations import OperationStatus, ParametersInForce
@@ -66,7 +65,7 @@ class IndexState(WireModel):
     sequence: int
     counts: Counts
     bytes: int
-    erased_before: datetime | None = None
+    erased_before: AwareDatetime | None = None
     erasure_blocked: str | None = None
     parameters: ParametersInForce
     configuration: Configuration = Configuration()
