@@ -172,12 +172,17 @@ class Database:
     def copy_to(self, path: Path) -> None:
         """Writes what is committed to a new file, compact, complete in itself and not yet durable.
 
-        This file is only read, so that a failure to write the other one does not stop the store. Raises CopyFailed,
-        OutOfSpace, CorruptFile, StoreFailed."""
+        This file is only read, so that a failure to write the other one does not stop the store. SQLite syncs nothing
+        meanwhile: of a folder that it could not sync it would tell nobody, and a later fsync would not make up for it.
+        Raises CopyFailed, OutOfSpace, CorruptFile, StoreFailed."""
         if self._failure is not None:
             raise StoreFailed(self._failure)
         try:
-            self.connection.execute("VACUUM INTO ?", (str(path),))
+            self.connection.execute("PRAGMA synchronous = OFF")
+            try:
+                self.connection.execute("VACUUM INTO ?", (str(path),))
+            finally:
+                self.connection.execute("PRAGMA synchronous = FULL")
         except sqlite3.Error as error:
             translated = _translated(error, self.path)
             if isinstance(translated, OutOfSpace | CorruptFile):

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vectorindex.engine.errors import TargetExists
-from vectorindex.engine.files import fsync_path, space_errors
+from vectorindex.engine.files import fsync_path, fsync_whole, space_errors
 
 UNFINISHED_PREFIX = ".unfinished-"
 """No index name begins with a dot."""
@@ -35,9 +35,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             unfinished.mkdir()
             draft.mkdir()
             yield draft
-            for path in draft.iterdir():
-                fsync_path(path)
-            fsync_path(draft)
+            fsync_whole(draft)
             _rename(draft, folder)
             named = True
             fsync_path(folder.parent)

@@ -31,7 +31,7 @@ from vectorindex.engine.catalog import new_index
 from vectorindex.engine.database import Database
 from vectorindex.engine.erasure import SnapshotTrace
 from vectorindex.engine.errors import CorruptFile, EngineError, InvalidInput
-from vectorindex.engine.files import stamp, verify_stamp
+from vectorindex.engine.files import fsync_whole, stamp, verify_stamp
 from vectorindex.engine.folders import UNFINISHED_PREFIX, whole_folder
 from vectorindex.engine.params import Metric
 from vectorindex.engine.policy import Counts
@@ -162,6 +162,7 @@ def restore(source: Path, data_dir: Path, name: str | None = None) -> IndexStatu
             except FileNotFoundError:
                 raise CorruptFile(source / file, f"is missing, and {DESCRIPTION_NAME} names it") from None
             verify_stamp(folder / file, expected)
+        fsync_whole(folder)  # SQLite may fail to sync and tell nobody: what is there must not depend on it
         with closing(Database(folder / DATABASE_NAME)) as database, database.transaction() as connection:
             manifest.write_name(connection, folder.name)
             ledger.forget_unfinished(connection)

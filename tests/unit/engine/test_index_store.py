@@ -79,7 +79,8 @@ def test_an_index_that_cannot_be_made_durable_does_not_exist(
             raise OSError(errno.ENOSPC, "no space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("vectorindex.engine.folders.fsync_path", full)
+        for module in ("files", "folders"):
+            patched.setattr(f"vectorindex.engine.{module}.fsync_path", full)
         with pytest.raises(OutOfSpace):
             create_index(data_dir, IndexSpec("b", 3, Metric.L2))
     assert list(data_dir.iterdir()) == []
