@@ -68,9 +68,11 @@ class Actor:
         """One round of whatever it may be."""
         if len(self.items) < IDS // 3:
             await self._session("upsert")
-        match self._random.choices(["session", "delete", "rebuild"], [3, 2, 4])[0]:
+        match self._random.choices(["session", "upsert", "delete", "rebuild"], [3, 6, 2, 4])[0]:
             case "session":
                 await self._session(self._random.choice(["build", "insert", "upsert", "upsert"]))
+            case "upsert":
+                await self._upsert(set())
             case "delete":
                 await self._delete(self._pick(self._random.choice([1, 5, 60])))
             case "rebuild":
@@ -121,14 +123,14 @@ class Actor:
             self._require("restart ends it" in str(error) or isinstance(error, UnreachableError), str(error))
             return
         replaced = set(self.items) if mode == "build" else set()  # whether they are found depends on who commits first
-        status = await self._finalize(refused, replaced.union(rows))
+        status = await self._finalize(refused, replaced.union(rows), mode == "build")
         if status is not None and status.state is OperationState.SUCCEEDED:
             self._require(not refused, "mode insert took an ID that existed")
             if mode == "build":
                 self.items = {}
             self.items.update(zip(rows, vectors, strict=True))
 
-    async def _finalize(self, refused: bool, untouchable: set[str]) -> OperationStatus | None:
+    async def _finalize(self, refused: bool, untouchable: set[str], replacing: bool) -> OperationStatus | None:
         """The operation that ended the session; None if it never began."""
         before = {operation.id for operation in await self._operations()}
         params = {"M": self._random.choice([4, 16]), "ef_construction": self._random.choice([50, 400, 1500])}
@@ -142,7 +144,29 @@ class Actor:
             self._require(refused or "restart ends it" in str(error), f"finalize was refused: {error}")
         begun = [operation for operation in await self._operations() if operation.id not in before]
         self._require(len(begun) <= 1, f"one finalize, {len(begun)} operations")
-        return await self._end_of(begun[0].id, kills, untouchable, expected=refused) if begun else None
+        if not begun:
+            return None
+        return await self._end_of(begun[0].id, kills, untouchable, expected=refused, replacing=replacing)
+
+    # Single writes
+
+    async def _upsert(self, untouchable: set[str]) -> None:
+        """New items and new vectors of others; repeated until it is answered, which must change nothing more."""
+        names = self._random.sample(self._names(), self._random.choice([1, 3, 40, 500]))
+        names = [name for name in names if name not in untouchable]
+        if not names:
+            return
+        vectors = self._new_vectors(len(names))
+        self._note(f"upsert of {len(names)} items")
+        await self._until_answered(lambda: self._index.upsert(names, vectors))
+        self._history.operations["Upsert", "Answered"] += 1
+        self.items.update(zip(names, vectors, strict=True))
+        chosen = self._random.sample(range(len(names)), min(4, len(names)))
+        fetched = await self._until_answered(lambda: self._index.fetch([names[row] for row in chosen]))
+        for row in chosen:
+            read = fetched.get(names[row])
+            same = read is not None and np.allclose(read, vectors[row], rtol=1e-5, atol=1e-6)
+            self._require(same, f"{names[row]} was written as {vectors[row]} and is read as {read}")
 
     # Operations
 
@@ -184,9 +208,16 @@ class Actor:
             self._require(state.parameters.m == params.m, f"{state.parameters} are in force after {params}")
 
     async def _end_of(
-        self, operation: str, kills: int, untouchable: set[str], *, expected: bool = False
+        self,
+        operation: str,
+        kills: int,
+        untouchable: set[str],
+        *,
+        expected: bool = False,
+        replacing: bool = False,
     ) -> OperationStatus:
-        """Delete, search and cancel until it has ended. It may fail if something was killed, or as ``expected``."""
+        """Delete, write, search and cancel until it has ended. It may fail if something was killed, or as
+        ``expected``. While it is ``replacing`` everything, single writes are refused."""
         cancelling = self._random.random() < 0.15
         cancelled = False
         deadline = time.monotonic() + DEADLINE
@@ -198,6 +229,8 @@ class Actor:
             await asyncio.sleep(self._random.random() * 0.2)
             if self._random.random() < 0.4:
                 await self._delete([name for name in self._pick(3) if name not in untouchable])
+            elif not replacing and self._random.random() < 0.5:
+                await self._upsert(untouchable)
             elif cancelling and self._random.random() < 0.5:
                 self._note(f"cancel of {operation} at {status.progress} %")
                 await self._until_answered(lambda: self._sidecars.cancel(HOST, self.name, operation))

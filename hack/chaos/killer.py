@@ -11,7 +11,7 @@ from chaos.sidecar import DEADLINE, HOST, Sidecar
 from vectorindex.dataplane.errors import SidecarError
 from vectorindex.dataplane.operations import Sidecars
 from vectorindex.dataplane.transport import Transport
-from vectorindex.engine.jobs import PROGRESS_AT
+from vectorindex.engine.jobs import PROGRESS_AT, JobKind
 from vectorindex.wire.identity import Metric
 from vectorindex.wire.operations import OperationState
 
@@ -69,6 +69,9 @@ class Killer:
             return "start-up"
         for operation in (operation for state in states for operation in state.operations):
             if operation.state is OperationState.RUNNING:
-                steps = [phase for phase, (start, _) in PROGRESS_AT.items() if operation.progress >= start]
-                return f"{operation.kind}, {steps[-1]}" if operation.progress < 99 else f"{operation.kind}, swap"
+                steps = PROGRESS_AT[JobKind(str(operation.kind).lower())]
+                if operation.progress >= max(end for _, end in steps.values()):
+                    return f"{operation.kind}, swap"
+                begun = [phase for phase, (start, _) in steps.items() if operation.progress >= start]
+                return f"{operation.kind}, {begun[-1]}"
         return "no build"

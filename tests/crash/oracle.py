@@ -95,9 +95,10 @@ def observe_index(store: Store) -> Index:
     status = store.status()
     spec = store.view_spec()
     view = View.load(spec)
-    table = IdTable.open(spec.folder, spec.segments)
+    table = IdTable.of(spec)
     live = view.search_exact(np.zeros((1, DIMENSIONS), np.float32), k=10_000).labels[0]
-    vectors: dict[int, bytes] = {}
+    tail = zip(spec.tail.labels.tolist(), spec.tail.vectors, strict=True)
+    vectors = {label: row.tobytes() for label, row in tail}
     for segment in spec.segments:
         graph = HnswFile.open(segment.hnsw_path(spec.folder), DIMENSIONS, SPEC.metric)
         vectors.update(
@@ -193,6 +194,8 @@ def _use(volume: Volume, store: Store) -> Index:
         if record.state is OperationState.RUNNING:
             store.requeue_operation(record.id, crashed=True)
         store.start_operation(record.id)
+    while (flushing := store.plan_flush()) is not None:
+        store.commit(flushing, build(flushing, without_progress))
     operations: list[str | None] = [record.id for record in unfinished]
     for operation in operations or [None]:
         job = store.plan_rebuild(None, 1, None)

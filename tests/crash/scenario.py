@@ -25,6 +25,7 @@ from vectorindex.engine.ledger import NewOperation
 from vectorindex.engine.params import IndexSpec, Metric, Parameters
 from vectorindex.engine.session import IngestSession, SessionMode
 from vectorindex.engine.store import Store
+from vectorindex.engine.writes import Delete, Upsert
 from vectorindex.sidecar.snapshots import Snapshots
 from vectorindex.sidecar.volume import Volume
 
@@ -48,6 +49,8 @@ def some_ids(prefix: str, numbers: range) -> list[str]:
 
 INSERTED = some_items("insert", 120, seed=1)
 UPSERTED = dict(list(some_items("insert", 20, seed=2).items())[10:]) | some_items("upsert", 30, seed=3)
+SINGLES = dict(list(some_items("insert", 40, seed=6).items())[30:]) | some_items("single", 12, seed=7)
+MORE_SINGLES = dict(list(some_items("single", 6, seed=8).items())[3:]) | some_items("later", 5, seed=9)
 REPLACEMENT = some_items("insert", 1, seed=1) | some_items("replacement", 110, seed=4)
 
 
@@ -152,8 +155,7 @@ class Life:
 
     def upsert_swapped(self) -> None:
         self._swap()
-        self._dead.update(self.items[name].tobytes() for name in UPSERTED if name in self.items)
-        self.items.update(UPSERTED)
+        self._put(UPSERTED)
 
     def take_a_snapshot(self) -> None:
         self._take("nightly")
@@ -161,11 +163,46 @@ class Life:
     def configure(self) -> None:
         self.store.configure({"threads": 1, "ef_search": 30}, ef_search=30)
 
+    def write_singly(self) -> None:
+        self._upsert(SINGLES)
+
+    def write_a_group(self) -> None:
+        """Two writes and a delete between them, of one transaction."""
+        last, other = {"single-000": SINGLES["single-001"]}, {"single-012": SINGLES["single-000"]}
+        self.store.write([self._as_upsert(last), Delete(("single-001", "unknown")), self._as_upsert(other)])
+        self._put(last | other)
+        self._forget(["single-001"])
+
+    def flush_built(self) -> None:
+        self._plan_flush()
+
+    def write_while_flushing(self) -> None:
+        self._upsert(MORE_SINGLES)
+
+    def delete_while_flushing(self) -> None:
+        self._delete(["single-002", "later-000", "insert-031"])
+
+    def flush_swapped(self) -> None:
+        self._swap()
+
+    def many_written(self) -> None:
+        self._upsert(some_items("many", 60, seed=10))
+
+    def merge_built(self) -> None:
+        """A flush that takes the deltas before it along."""
+        self._plan_flush()
+
+    def merge_swapped(self) -> None:
+        self._swap()
+
+    def write_behind_it(self) -> None:
+        self._upsert(some_items("last", 4, seed=11))
+
     def optimize_built(self) -> None:
         self._build(self.store.plan_optimize(1, None))
 
     def delete_while_optimizing(self) -> None:
-        self._delete([*some_ids("insert", range(20, 25)), "upsert-008"])
+        self._delete([*some_ids("insert", range(20, 25)), "upsert-008", "last-000"])
 
     def optimize_swapped(self) -> None:
         self._swap()
@@ -255,10 +292,27 @@ class Life:
         self.store.delete(external_ids, named)
         self._forget(external_ids)
 
+    def _put(self, items: Items) -> None:
+        self._dead.update(self.items[name].tobytes() for name in items.keys() & self.items.keys())
+        self.items.update(items)
+
     def _forget(self, external_ids: Iterable[str]) -> None:
         for external_id in external_ids:
             if (vector := self.items.pop(external_id, None)) is not None:
                 self._dead |= {external_id.encode(), vector.tobytes()}
+
+    def _upsert(self, items: Items) -> None:
+        self.store.write([self._as_upsert(items)])
+        self._put(items)
+
+    @staticmethod
+    def _as_upsert(items: Items) -> Upsert:
+        return Upsert.of(list(items), np.stack(list(items.values())), DIMENSIONS, SPEC.metric)
+
+    def _plan_flush(self) -> None:
+        job = self.store.plan_flush()
+        assert job is not None
+        self._build(job)
 
     def _load(self, mode: SessionMode, items: Items) -> None:
         self._session = fill_session(self.store, mode, items)
@@ -266,8 +320,9 @@ class Life:
 
     def _build(self, job: BuildJob) -> None:
         self._job = job
-        if job.session is None:
-            self.secrets[job.seal.time] = frozenset(self._dead)
+        if job.kind.erases:
+            alive = {vector.tobytes() for vector in self.items.values()}
+            self.secrets[job.seal.time] = frozenset(self._dead - alive)
         self._built = build(job, without_progress)
 
     def _swap(self, operation: str | None = None) -> None:
@@ -316,6 +371,16 @@ STEPS: tuple[Callable[[Life], None], ...] = (
     Life.upsert_swapped,
     Life.take_a_snapshot,
     Life.configure,
+    Life.write_singly,
+    Life.write_a_group,
+    Life.flush_built,
+    Life.write_while_flushing,
+    Life.delete_while_flushing,
+    Life.flush_swapped,
+    Life.many_written,
+    Life.merge_built,
+    Life.merge_swapped,
+    Life.write_behind_it,
     Life.optimize_built,
     Life.delete_while_optimizing,
     Life.optimize_swapped,

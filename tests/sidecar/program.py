@@ -19,7 +19,7 @@ import aiohttp
 import numpy as np
 from numpy.typing import NDArray
 
-DEADLINE = 30.0
+DEADLINE = 90.0  # for a machine that does other things too; nothing waits longer than it has to
 REPOSITORY = Path(__file__).parents[2]
 FINISHED = ("Succeeded", "Failed", "Cancelled")
 
@@ -38,11 +38,19 @@ def names(count: int, first: int = 0) -> list[str]:
 
 
 class Program:
-    """A running ``vectorindex-sidecar``. ``url`` is where it listens."""
+    """A running ``vectorindex-sidecar``. ``url`` is where it listens; ``wrapper``: a command that becomes it in the
+    end, by exec."""
 
-    def __init__(self, data_dir: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        wrapper: Sequence[str] = (),
+    ) -> None:
+        program = [sys.executable, "-m", "vectorindex.sidecar", "--data-dir", str(data_dir), "--port", "0"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "vectorindex.sidecar", "--data-dir", data_dir, "--port", "0", *arguments],
+            [*wrapper, *program, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -346,6 +346,17 @@ async def test_configuration_is_in_force_at_once_and_merges(client: Client) -> N
     assert (state["needs_rebuild"], state["reasons"]) == (True, ["DeletedRatio"])
     state = await client.ok("PUT", put, {"desired_m": 32})
     assert state["reasons"] == ["DeletedRatio", "ParametersChanged"]
+    assert state["figures"] == {
+        "stored": 40,
+        "deleted_percent": 5.0,
+        "deleted_limit_percent": 5,
+        "delta_percent": 0.0,
+        "delta_limit_percent": 10,
+        "min_items": 1,
+        "wanted": {"M": 32},
+    }
+    status = await client.ok("GET", "/indexes/configured/status")
+    assert (status["figures"], status["estimates"]) == (state["figures"], state["estimates"])
 
 
 async def test_answers_are_plain_json_for_existing_clients(client: Client) -> None:

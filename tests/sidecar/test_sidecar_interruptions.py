@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tests.sidecar.program import DEADLINE, eventually, names, random_vectors, rows
 from vectorindex.engine.catalog import create_index
 from vectorindex.engine.errors import OutOfSpace
+from vectorindex.engine.jobs import BuildJob, BuildResult, JobKind
 from vectorindex.engine.params import IndexSpec, Metric
-from vectorindex.engine.segments import ViewSpec
+from vectorindex.engine.segments import Segment, ViewSpec
 from vectorindex.engine.session import SessionMode
-from vectorindex.sidecar import process
+from vectorindex.engine.view_change import ViewChange
+from vectorindex.sidecar import build, process
 from vectorindex.sidecar.index import Index
 from vectorindex.sidecar.searcher_client import SearcherClient, SearcherFailed
 from vectorindex.sidecar.serving import Serving
@@ -104,21 +105,21 @@ async def test_a_restart_that_a_swap_overtakes_leaves_the_index_ready(
 
 
 async def swap_without_measuring(index: Index) -> str:
-    await index.open_session(SessionMode.UPSERT)
-    await index.ingest_one("more", np.zeros(8, np.float32).tolist())
+    await index.open_session(SessionMode.BUILD)
+    await index.ingest_rows(rows(names(2_000), VECTORS))
     return await index.operations.finalize(GraphParameters())
 
 
 async def test_a_delete_that_a_searcher_does_not_take_ends_that_searcher(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(self: SearcherClient, labels: bytes) -> None:
+    async def fail(self: SearcherClient, change: ViewChange) -> None:
         raise OSError("no descriptor is left")
 
     async with opened(folder) as index:
         assert await finds(index, 7)
         with monkeypatch.context() as patched:
-            patched.setattr(SearcherClient, "delete", fail)
+            patched.setattr(SearcherClient, "apply", fail)
             assert await index.delete(["item-7"]) == {"item-7": True}
         assert not await finds(index, 7)
         assert await finds(index, 8)
@@ -166,3 +167,68 @@ async def test_however_often_a_finalize_is_cancelled_it_cleans_up(folder: Path) 
         assert sorted(path.name for path in folder.iterdir()) == before
         await index.open_session(SessionMode.BUILD)
         assert await finds(index, 7)
+
+
+async def flush_ten(index: Index, first: int) -> None:
+    await index.upsert(names(10, first), VECTORS[first : first + 10])
+    async with index.flusher.sealed():
+        pass
+
+
+async def test_a_searcher_whose_files_a_flush_takes_away_loads_those_that_came_instead(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One delta is flushed after the seal of a rebuild, and merged while the new searcher is about to load it."""
+    run, start = build.run, SearcherClient.start
+    started: list[ViewSpec] = []
+
+    async def run_and_flush(job: BuildJob, progress: Callable[[int], None]) -> BuildResult:
+        built = await run(job, progress)
+        if job.kind is JobKind.REBUILD:
+            await flush_ten(index, 0)
+        return built
+
+    async def start_late(view: ViewSpec) -> SearcherClient:
+        started.append(view)
+        if len(started) == 1:
+            await flush_ten(index, 100)
+        return await start(view)
+
+    async with opened(folder) as index:
+        monkeypatch.setattr(build, "run", run_and_flush)
+        monkeypatch.setattr(SearcherClient, "start", start_late)
+        status = await index.operations.wait(await index.operations.build(RebuildRequest()))
+        assert status.state is OperationState.SUCCEEDED, status
+        assert [len(view.segments) for view in started] == [2, 2]
+        assert started[0].segments[1] != started[1].segments[1]
+        assert (await index.state()).counts.live == 2_000
+        for number in (5, 105, 1_500):
+            assert await finds(index, number)
+
+
+async def test_a_rebuild_that_is_cancelled_while_its_flush_is_put_in_place_leaves_the_flush(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(folder) as index:
+        exchange = index.searchers.exchange
+        exchanging, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(added: Sequence[Segment], transaction: Callable[[], ViewChange]) -> None:
+            exchanging.set()
+            await go_on.wait()
+            await exchange(added, transaction)
+
+        await index.upsert(names(10, 3_000), VECTORS[:10] + 1)
+        with monkeypatch.context() as patched:
+            patched.setattr(index.searchers, "exchange", slow)
+            identity = await index.operations.build(RebuildRequest())
+            await exchanging.wait()
+            cancelling = asyncio.create_task(index.operations.cancel(identity))
+            await asyncio.sleep(0)
+            go_on.set()
+            assert (await cancelling).state is OperationState.CANCELLED
+        state = await index.state()
+        assert (state.tail, state.segments, state.counts.live) == (0, 2, 2_010)
+        assert b"item-3004" in await index.search((VECTORS[4] + 1).tobytes(), 1, 1, None)
+    async with opened(folder) as index:
+        assert (await index.state()).counts.live == 2_010

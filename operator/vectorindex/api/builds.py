@@ -78,6 +78,9 @@ class BuildPodResult(BuildFigures, PodResult):
 
     attempt: Count | None = Field(default=None, description="Which attempt this is, from 1.")
     progress_percent: Percent | None = Field(default=None, description="How far the pod is.")
+    remaining_seconds: Count | None = Field(
+        default=None, description="About how long the pod still takes; unset while that is unknown."
+    )
     restarts: Count | None = Field(
         default=None, description="How often the sidecar was restarted and took the work up again."
     )

@@ -62,6 +62,16 @@ class Reason(DocumentedEnum):
     INVALID_REQUEST = "InvalidRequest", "The request cannot be carried out as it is; the message says what to change."
     REQUEST_CHANGED = "RequestChanged", "The ConfigMap with the IDs changed before every pod had accepted the request."
     RECALL_REGRESSED = "RecallRegressed", "The new graph would have answered worse; the old one goes on serving."
+    INSUFFICIENT_MEMORY = (
+        "InsufficientMemory",
+        "A pod has too little memory for the new graph; the message says how much is needed. The old one goes on "
+        "serving.",
+    )
+    INSUFFICIENT_STORAGE = (
+        "InsufficientStorage",
+        "A pod's volume has too little space for the new files; the message says how much is needed. The old graph "
+        "goes on serving.",
+    )
     INDEX_CORRUPT = "IndexCorrupt", "The files of a pod's index are damaged."
     BUILD_FAILED = "BuildFailed", "A pod could not build the new graph; the old one goes on serving."
     RESTART_LIMIT_EXCEEDED = "RestartLimitExceeded", "A sidecar was restarted too often without getting further."

@@ -182,6 +182,17 @@ class VectorIndexSpec(ApiModel):
     )
 
 
+class Estimate(ApiModel):
+    """What a run would take on a pod, to two digits."""
+
+    seconds: Count = Field(description="Seconds until the new graph serves.")
+    memory_bytes: Count = Field(description="Memory at the peak, beside what the pod uses.")
+    disk_bytes: Count = Field(description="Free space on the volume, for new files beside those that serve.")
+    measured: bool = Field(
+        description="The seconds are by the pod's last run of this kind; false: by a model of a common machine."
+    )
+
+
 class PodStatus(ApiModel):
     """One pod's own figures, as it last answered."""
 
@@ -195,6 +206,8 @@ class PodStatus(ApiModel):
     needs_rebuild: bool | None = Field(
         default=None, description="The pod's index would gain from an optimize or a rebuild."
     )
+    rebuild_estimate: Estimate | None = Field(default=None, description="What an IndexRebuild would take on the pod.")
+    optimize_estimate: Estimate | None = Field(default=None, description="What an IndexOptimize would take on the pod.")
     parameters: ParametersInForce | None = Field(default=None, description="HNSW parameters in force.")
     sequence: Count | None = Field(default=None, description="Grows with every write that the pod acknowledged.")
     volume_id: Identifier | None = Field(default=None, description="Names the pod's volume.")

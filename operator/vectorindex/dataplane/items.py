@@ -67,6 +67,35 @@ class SidecarIndex:
         body = {"index_name": self.index}
         await self._transport.call("POST", f"{self.url}/finalize", body=body, timeout=FINALIZE_TIMEOUT)
 
+    async def upsert(self, ids: Sequence[str], vectors: Vectors) -> None:
+        """Write ``n`` items without a session, 1 to 4,096; durable, and seen by every later search, when this returns.
+        It may be repeated."""
+        if all(_fits(name) for name in ids):
+            ((_, data),) = batches(ids, vectors, len(ids))
+            query = {"index_name": self.index}
+            await self._transport.call("POST", f"{self.url}/upsert.bin", data=data, query=query, timeout=WRITE_TIMEOUT)
+            return
+        items = [{"external_id": name, "vector": row.tolist()} for name, row in zip(ids, vectors, strict=True)]
+        body = {"index_name": self.index, "items": items}
+        await self._transport.call("POST", f"{self.url}/upsert", body=body, timeout=WRITE_TIMEOUT)
+
+    async def delete(self, ids: Sequence[str]) -> int:
+        """Delete items, and return how many there were. No later search finds one of them."""
+        body = {"index_name": self.index, "external_ids": list(ids)}
+        answer = await self._transport.call("POST", f"{self.url}/delete", body=body, timeout=WRITE_TIMEOUT)
+        return int(answer["deleted_count"])
+
+    async def fetch(self, ids: Sequence[str]) -> dict[str, Vectors]:
+        """The vector (dim,) of each of these items that there is."""
+        body = {"index_name": self.index, "external_ids": list(ids)}
+        answer = await self._transport.call("POST", f"{self.url}/fetch", body=body)
+        return {item["external_id"]: np.array(item["vector"], np.float32) for item in answer["items"]}
+
+    async def count(self) -> int:
+        """How many items there are."""
+        answer = await self._transport.call("GET", f"{self.url}/indexes/{self.index}/count")
+        return int(answer["count"])
+
     async def search(self, queries: Vectors, k: int = 10, ef: int | None = None) -> list[list[str]]:
         """The IDs of the ``k`` nearest items of each query, nearest first. ``queries``: 1..8192 rows."""
         query = {"index_name": self.index, "k": str(k)} | ({} if ef is None else {"efs": str(ef)})
@@ -91,6 +120,18 @@ class Replicas:
             WriteFailedError: some pods failed; they may hold the items or not. With upsert, the call may be repeated.
         """
         await self._all(lambda index: index.load(ids, vectors, mode, progress))
+
+    async def upsert(self, ids: Sequence[str], vectors: Vectors) -> None:
+        """Write the items to every pod, at the same time; see :meth:`SidecarIndex.upsert`. Raises WriteFailedError."""
+        await self._all(lambda index: index.upsert(ids, vectors))
+
+    async def delete(self, ids: Sequence[str]) -> None:
+        """Delete the items on every pod, at the same time. Raises WriteFailedError."""
+
+        async def delete(index: SidecarIndex) -> None:
+            await index.delete(ids)
+
+        await self._all(delete)
 
     async def _all(self, call: Callable[[SidecarIndex], Awaitable[None]]) -> None:
         async def attempt(index: SidecarIndex) -> SidecarError | None:
@@ -123,8 +164,12 @@ def batches(ids: Sequence[str], vectors: Vectors, size: int = BATCH) -> Iterator
         yield len(names), rows.tobytes()
 
 
+def _fits(name: str) -> bool:
+    """Whether it can be an ID in a batch."""
+    return name.isascii() and 0 < len(name) <= ID_BYTES and "\0" not in name
+
+
 def _encoded(name: str) -> bytes:
-    encoded = name.encode("ascii", "replace")
-    if not name.isascii() or not 0 < len(encoded) <= ID_BYTES or "\0" in name:
+    if not _fits(name):
         raise ValueError(f"{name!r} is not an ID of 1 to {ID_BYTES} ASCII characters")
-    return encoded
+    return name.encode("ascii")

@@ -43,6 +43,7 @@ from vectorindex.domain.run import (
 )
 from vectorindex.domain.verdicts import Policy, Verdict, counted, enumerate_names, first_violation
 from vectorindex.wire.operations import GraphResult, OperationStatus
+from vectorindex.wire.text import rounded, seconds_text
 
 FIRST_LOOK, POLL = 0.5, 2.0
 """Seconds until the first look at a pod that has begun, which may be done already, and between two looks then; so often
@@ -162,8 +163,16 @@ def _judge(snapshot: BuildSnapshot, rows: tuple[BuildPodResult, ...], replies: R
         return waiting(verdict, retry_after(snapshot))
     if row.state is PodState.RUNNING:
         known = any(old.name == row.name and old.state is PodState.RUNNING for old in snapshot.run.status.pods)
-        return waiting(Verdict(Reason.RUNNING, f"{wording(snapshot.run).doing} {place}"), POLL if known else FIRST_LOOK)
+        message = f"{wording(snapshot.run).doing} {place}{_how_far(row)}"
+        return waiting(Verdict(Reason.RUNNING, message), POLL if known else FIRST_LOOK)
     return waiting(Verdict(Reason.RUNNING, f"next is {place}"), 0.0)
+
+
+def _how_far(row: BuildPodResult) -> str:
+    """``, 45 %, about 2 minutes left``, as far as it is known."""
+    progress = f", {row.progress_percent} %" if row.progress_percent else ""
+    left = f", about {seconds_text(row.remaining_seconds)} left" if row.remaining_seconds is not None else ""
+    return progress + left
 
 
 def _completed(run: BuildRun, rows: tuple[BuildPodResult, ...]) -> str:
@@ -210,7 +219,7 @@ def _rows(snapshot: BuildSnapshot, replies: Replies) -> tuple[BuildPodResult, ..
     for row in _with_gone(snapshot):
         reply = replies.get(row.name)
         if isinstance(reply, OperationStatus):
-            rows.append(_row(row.name, reply))
+            rows.append(_row(row, reply))
         elif reply is not None or (active is not None and active[0].name == row.name):
             rows.append(silent_row(members[row.name], row, reply))
         else:
@@ -218,14 +227,15 @@ def _rows(snapshot: BuildSnapshot, replies: Replies) -> tuple[BuildPodResult, ..
     return tuple(rows)
 
 
-def _row(name: str, reply: OperationStatus) -> BuildPodResult:
+def _row(before: BuildPodResult, reply: OperationStatus) -> BuildPodResult:
     row = BuildPodResult(
-        name=name,
+        name=before.name,
         state=POD_STATES[reply.state],
         message=reply.message or None,
         volume_id=reply.volume_id,
         attempt=ATTEMPT,
         progress_percent=reply.progress,
+        remaining_seconds=_remaining(before, reply),
         restarts=reply.restarts,
     )
     if not isinstance(reply.result, GraphResult):
@@ -249,6 +259,15 @@ def _row(name: str, reply: OperationStatus) -> BuildPodResult:
         erased_before=result.erased_before,
         erasure_blocked=result.erasure_blocked,
     )
+
+
+def _remaining(before: BuildPodResult, reply: OperationStatus) -> int | None:
+    """As long as the progress is what was written, so is this: a status is written when a run gets on."""
+    if reply.remaining_seconds is None:
+        return None
+    if before.progress_percent == reply.progress and before.remaining_seconds is not None:
+        return before.remaining_seconds
+    return rounded(reply.remaining_seconds)
 
 
 def _progress(rows: tuple[BuildPodResult, ...]) -> int:

@@ -14,7 +14,7 @@ from itertools import takewhile
 from vectorindex.api import VectorIndex
 from vectorindex.api.common import Parameters
 from vectorindex.api.reasons import ConditionType, Reason
-from vectorindex.api.vectorindex import PodStatus, VectorIndexStatus
+from vectorindex.api.vectorindex import Estimate, PodStatus, VectorIndexStatus
 from vectorindex.domain.children import Child, Step
 from vectorindex.domain.conditions import FALSE, TRUE, UNKNOWN, Fact, build_conditions
 from vectorindex.domain.configuration import differs, wanted_configuration
@@ -22,7 +22,9 @@ from vectorindex.domain.figures import agreed, in_force, largest, total
 from vectorindex.domain.maintenance import Figures, maintenance_needed
 from vectorindex.domain.members import Member, WrongIdentity, troubles
 from vectorindex.domain.verdicts import Policy, Verdict, counted, enumerate_names, first_violation
+from vectorindex.wire import state as wire
 from vectorindex.wire.state import Configuration, IndexState
+from vectorindex.wire.text import rounded
 
 FIGURES_INTERVAL = timedelta(seconds=60)
 """Figures that changed alone are written this long after the last write."""
@@ -186,10 +188,21 @@ def _row(member: Member, old: VectorIndexStatus) -> PodStatus:
         delta_vectors=state.counts.delta,
         bytes=state.bytes,
         needs_rebuild=state.needs_rebuild,
+        rebuild_estimate=_estimate(state.estimates.rebuild) if state.estimates else None,
+        optimize_estimate=_estimate(state.estimates.optimize) if state.estimates else None,
         parameters=in_force(state.parameters),
         sequence=state.sequence,
         volume_id=state.volume_id,
         boot_id=state.boot_id,
+    )
+
+
+def _estimate(answered: wire.Estimate) -> Estimate:
+    return Estimate(
+        seconds=rounded(answered.seconds),
+        memory_bytes=rounded(answered.memory_bytes),
+        disk_bytes=rounded(answered.disk_bytes),
+        measured=answered.measured,
     )
 
 

@@ -6,18 +6,16 @@ and go with every write.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from vectorindex.api.common import Parameters
 from vectorindex.api.reasons import Reason
-from vectorindex.api.vectorindex import Maintenance, PodStatus
-from vectorindex.domain.verdicts import Policy, Verdict, counted, first_violation
+from vectorindex.api.vectorindex import Estimate, Maintenance, PodStatus
+from vectorindex.domain.verdicts import Policy, Verdict, first_violation
+from vectorindex.wire.text import bytes_text, seconds_text
 
 CLEARED_NUMERATOR, CLEARED_DENOMINATOR = 3, 4
-REBUILD = "create an IndexRebuild"
-OPTIMIZE_OR_REBUILD = "create an IndexOptimize, or an IndexRebuild"
-"""An optimize takes deleted items out; it merges nothing and changes no parameter."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +45,8 @@ def _deleted_ratio(figures: Figures) -> Verdict | None:
     part, whole = worst
     return Verdict(
         Reason.DELETED_RATIO,
-        f"{part:,} of {counted(whole, 'item')} ({100 * part // whole} %) are deleted, the limit is {percent} %; "
-        f"{OPTIMIZE_OR_REBUILD}",
+        f"{_percent(part, whole)} of the stored items are deleted ({part:,} of {whole:,}), the limit is {percent} %; "
+        f"create {_optimize(figures)}, or {_rebuild(figures)}",
     )
 
 
@@ -61,8 +59,8 @@ def _delta_ratio(figures: Figures) -> Verdict | None:
     part, whole = worst
     return Verdict(
         Reason.DELTA_RATIO,
-        f"{part:,} of {counted(whole, 'item')} ({100 * part // whole} %) lie outside the main graph, the limit is "
-        f"{percent} %; {REBUILD}",
+        f"{_percent(part, whole)} of the items lie outside the main graph ({part:,} of {whole:,}), the limit is "
+        f"{percent} %; create {_rebuild(figures)}",
     )
 
 
@@ -77,12 +75,35 @@ def _parameters_changed(figures: Figures) -> Verdict | None:
             if wanted is not None and wanted != in_force:
                 return Verdict(
                     Reason.PARAMETERS_CHANGED,
-                    f"spec.hnsw.{field} is {wanted}, the graph of {pod.name} was built with {in_force}; {REBUILD}",
+                    f"spec.hnsw.{field} is {wanted}, the graph of {pod.name} was built with {in_force}; "
+                    f"create {_rebuild(figures)}",
                 )
     return None
 
 
 POLICIES: tuple[Policy[Figures, Verdict | None], ...] = (_deleted_ratio, _delta_ratio, _parameters_changed)
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %"
+
+
+def _optimize(figures: Figures) -> str:
+    """It takes deleted items out, but it merges nothing and changes no parameter."""
+    return f"an IndexOptimize{_effort(pod.optimize_estimate for pod in figures.pods)}"
+
+
+def _rebuild(figures: Figures) -> str:
+    return f"an IndexRebuild{_effort(pod.rebuild_estimate for pod in figures.pods)}"
+
+
+def _effort(estimates: Iterable[Estimate | None]) -> str:
+    """What the run would take on the pod where it takes most."""
+    known = [estimate for estimate in estimates if estimate is not None]
+    if not known:
+        return ""
+    seconds, memory = max(each.seconds for each in known), max(each.memory_bytes for each in known)
+    return f" (about {seconds_text(seconds)} and {bytes_text(memory)} of memory on each pod)"
 
 
 def _beyond(

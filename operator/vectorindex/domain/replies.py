@@ -24,6 +24,8 @@ FAILURES = {
     for reason in (
         Reason.RECALL_REGRESSED,
         Reason.INVALID_REQUEST,
+        Reason.INSUFFICIENT_MEMORY,
+        Reason.INSUFFICIENT_STORAGE,
         Reason.INDEX_CORRUPT,
         Reason.BUILD_FAILED,
         Reason.RESTART_LIMIT_EXCEEDED,

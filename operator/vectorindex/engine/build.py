@@ -19,7 +19,7 @@ from vectorindex.engine.new_graph import build_segment
 from vectorindex.engine.optimize import needs_optimize, optimize_segment
 from vectorindex.engine.output import NewSegment
 from vectorindex.engine.recall import RecallSample, make_sample, mean_computations
-from vectorindex.engine.sources import OldSegment, SegmentSource, SessionSource, Source
+from vectorindex.engine.sources import OldSegment, SessionSource, Source, ViewSource
 
 
 def build(job: BuildJob, progress: Progress) -> BuildResult:
@@ -39,7 +39,7 @@ def _build_new(job: BuildJob, clock: PhaseClock) -> BuildResult:
         if job.session is not None:
             source = SessionSource(job.session.rows, job.session.first_label, job.view.metric)
         else:
-            source = SegmentSource(job.view)
+            source = ViewSource(job.view)
     replaces = tuple(old.segment.generation for old in source.segments)
     unreachable = sum(old.unreachable for old in source.segments)
     if not len(source.labels):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from vectorindex.engine.jobs import Phase, Progress, overall_progress
+from vectorindex.engine.jobs import SEGMENT_PROGRESS, Phase, Progress, progress_within
 
 
 class PhaseClock:
@@ -28,7 +28,8 @@ class PhaseClock:
         phase."""
 
         def report(phase: Phase, fraction: float) -> None:
-            self.report(Phase.GRAPH, first + (last - first) * overall_progress(phase, fraction) / 100)
+            done = progress_within(SEGMENT_PROGRESS, phase, fraction) / 100
+            self.report(Phase.GRAPH, first + (last - first) * done)
 
         part = PhaseClock(report)
         part.seconds = self.seconds

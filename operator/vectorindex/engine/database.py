@@ -38,6 +38,10 @@ CREATE TABLE state (  -- one row
 ) STRICT;
 CREATE TABLE items (external_id TEXT PRIMARY KEY, label INTEGER NOT NULL, crc INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE dead (label INTEGER PRIMARY KEY, lsn INTEGER NOT NULL) STRICT;  -- tombstones still in a graph
+CREATE TABLE journal (  -- items that are in no segment yet
+    label INTEGER PRIMARY KEY, lsn INTEGER NOT NULL, external_id TEXT NOT NULL, vector BLOB NOT NULL,
+    crc INTEGER NOT NULL
+) STRICT;
 CREATE TABLE segments (  -- the manifest
     generation INTEGER PRIMARY KEY, role TEXT NOT NULL, count INTEGER NOT NULL,
     min_label INTEGER NOT NULL, max_label INTEGER NOT NULL, first_lsn INTEGER NOT NULL, last_lsn INTEGER NOT NULL,
@@ -231,7 +235,11 @@ class Database:
             raise StoreFailed(self._failure)
         try:
             yield self.connection
-        except (sqlite3.Error, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:  # of a text, or of SQLite's own message about a damaged schema
+            damage = CorruptFile(self.path, f"is damaged (a text in it is not UTF-8: {error.reason})")
+            self._failure = str(damage)
+            raise damage from error
+        except sqlite3.Error as error:
             translated = _translated(error, self.path)
             self._full = isinstance(translated, OutOfSpace)
             if isinstance(translated, StoreFailed | CorruptFile):

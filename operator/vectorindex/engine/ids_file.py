@@ -10,7 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vectorindex.engine.errors import CorruptFile
-from vectorindex.engine.segments import Segment
+from vectorindex.engine.segments import Segment, ViewSpec
+from vectorindex.engine.view_change import ViewChange
 
 MAGIC = b"VECIDX\r\n"
 VERSION = 1
@@ -95,6 +96,10 @@ class IdsFile:
         """UTF-8 of the ID in ``row``."""
         return bytes(self._text[int(self._offsets[row]) : int(self._offsets[row + 1])])
 
+    def named(self) -> Iterator[tuple[str, int]]:
+        """Each ID with its label."""
+        return ((self.external_id(row), label) for row, label in enumerate(self.labels.tolist()))
+
     def rows_of(self, labels: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The row of each label (n,), -1 where this file does not hold it."""
         rows = np.searchsorted(self.labels, labels)
@@ -114,25 +119,57 @@ def _require_text(path: Path, text: memoryview, offsets: NDArray[np.uint64]) -> 
         raise CorruptFile(path, "an ID begins within a character")
 
 
-class IdTable:
-    """External IDs by label over all segments of a view. Immutable, so that any thread may read it."""
+def open_ids(folder: Path, segments: Sequence[Segment]) -> dict[int, IdsFile]:
+    """The file of each segment by its generation. Raises CorruptFile."""
+    return {segment.generation: IdsFile.open(segment.ids_path(folder)) for segment in segments}
 
-    def __init__(self, files: Sequence[IdsFile]) -> None:
-        self._files = tuple(files)
+
+class IdTable:
+    """External IDs by label, over the segments and the tail of a view: ``files`` by generation, ``tail`` by label. Any
+    thread may read it; only ``tail`` changes, by additions."""
+
+    def __init__(self, files: Mapping[int, IdsFile], tail: Mapping[int, str]) -> None:
+        self._files = dict(files)
+        self._tail = dict(tail)
 
     @classmethod
-    def open(cls, folder: Path, segments: Sequence[Segment]) -> IdTable:
+    def of(cls, view: ViewSpec) -> IdTable:
         """Raises CorruptFile."""
-        return cls([IdsFile.open(segment.ids_path(folder)) for segment in segments])
+        tail = zip(view.tail.labels.tolist(), view.tail.external_ids, strict=True)
+        return cls(open_ids(view.folder, view.segments), dict(tail))
+
+    def changed(self, change: ViewChange, added: Mapping[int, IdsFile]) -> IdTable:
+        """The table of the view after a change, ``added``: the files of its new segments. This one goes on knowing what
+        it knows, for answers that are under way."""
+        table = self
+        if added or change.dropped or change.flushed_through >= 0:
+            files = {number: file for number, file in self._files.items() if number not in change.dropped}
+            tail = {label: name for label, name in self._tail.items() if label > change.flushed_through}
+            table = IdTable({**files, **added}, tail)
+        table._tail.update(zip(change.rows.labels.tolist(), change.rows.external_ids, strict=True))
+        return table
+
+    def find(self, labels: NDArray[np.uint64]) -> list[str | None]:
+        """The ID of each label (n,), in order; None where this table does not know it."""
+        found = [self._tail.get(label) for label in labels.tolist()]
+        for file in self._files.values():
+            rows = file.rows_of(labels)
+            for position in np.flatnonzero(rows >= 0).tolist():
+                found[position] = file.external_id(int(rows[position]))
+        return found
 
     def external_ids(self, labels: NDArray[np.uint64]) -> list[str]:
-        """The ID of each label (n,), in order. Raises KeyError on a label that no segment holds."""
-        found: list[str | None] = [None] * len(labels)
-        for file in self._files:
-            rows = file.rows_of(labels)
-            for position in np.flatnonzero(rows >= 0):
-                found[position] = file.external_id(int(rows[position]))
-        missing = [int(label) for label, external_id in zip(labels, found, strict=True) if external_id is None]
+        """The ID of each label (n,), in order. Raises KeyError on a label that this table does not know."""
+        found = self.find(labels)
+        missing = [label for label, external_id in zip(labels.tolist(), found, strict=True) if external_id is None]
         if missing:
-            raise KeyError(f"no segment holds the labels {missing[:5]}")
+            raise KeyError(f"neither segment nor tail holds the labels {missing[:5]}")
         return [external_id for external_id in found if external_id is not None]
+
+    def norms(self, labels: NDArray[np.uint64]) -> NDArray[np.float32]:
+        """The length, as received, of the vector of each label (n,); NaN where no segment has it."""
+        lengths = np.full(len(labels), np.nan, np.float32)
+        for file in self._files.values():
+            rows = file.rows_of(labels)
+            lengths[rows >= 0] = file.norms[rows[rows >= 0]]
+        return lengths

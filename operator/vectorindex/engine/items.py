@@ -1,8 +1,8 @@
 """Which external ID is which label, and which labels are dead: set-based SQL, for the store to call in its
 transactions.
 
-The labels in ``items`` and in ``dead`` together are exactly those that the segments hold. Each function works through
-one temporary table in memory, ordered like ``items``, so that the B-tree is walked once.
+The labels in ``items`` and in ``dead`` together are exactly those that the segments and the journal hold. Each function
+works through one temporary table in memory, ordered like ``items``, so that the B-tree is walked once.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vectorindex.engine.errors import CorruptFile
-from vectorindex.engine.ids_file import IdsFile
 
 SHOWN_CONFLICTS = 5
+
+Named = Iterable[tuple[str, int]]
+"""Distinct external IDs, each with its label."""
 
 
 def item_crc(external_id: str, label: int) -> int:
@@ -67,8 +69,8 @@ def conflicts(connection: sqlite3.Connection, external_ids: Iterable[bytes]) -> 
         return [external_id for (external_id,) in shown], total
 
 
-def replaced_by(connection: sqlite3.Connection, path: Path, new: IdsFile) -> NDArray[np.uint64]:
-    """Labels of the items that a new segment's IDs would replace. Raises CorruptFile."""
+def replaced_by(connection: sqlite3.Connection, path: Path, new: Named) -> NDArray[np.uint64]:
+    """Labels of the items that new ones of these IDs would replace. Raises CorruptFile."""
     with _staged(connection, new):
         return _replaced(connection, path)
 
@@ -79,9 +81,9 @@ def clear(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM dead")
 
 
-def add(connection: sqlite3.Connection, path: Path, new: IdsFile, lsn: int) -> NDArray[np.uint64]:
-    """Adds the items of a new segment; those that they replace are dead as of ``lsn``, and their labels are
-    returned."""
+def add(connection: sqlite3.Connection, path: Path, new: Named, lsn: int) -> NDArray[np.uint64]:
+    """Adds items; those that they replace are dead as of ``lsn``, and their labels are returned. Raises
+    CorruptFile."""
     with _staged(connection, new):
         replaced = _replaced(connection, path)
         connection.execute(
@@ -101,9 +103,30 @@ def fill(connection: sqlite3.Connection, live: Iterable[tuple[str, int]], dead: 
     connection.executemany("INSERT INTO dead VALUES (?, ?)", ((label, lsn) for label in dead))
 
 
-def dead_labels(connection: sqlite3.Connection) -> NDArray[np.uint64]:
-    """All tombstones, ascending."""
-    return _labels(connection.execute("SELECT label FROM dead ORDER BY label"))
+def labels_of(connection: sqlite3.Connection, path: Path, external_ids: Sequence[str]) -> dict[str, int]:
+    """The label of each ID that there is. Raises CorruptFile."""
+    rows = connection.execute(
+        "SELECT label, external_id, crc FROM items WHERE external_id IN (SELECT value FROM json_each(?))",
+        (json.dumps(external_ids, ensure_ascii=False),),
+    ).fetchall()
+    _verified(rows, path)
+    return {external_id: label for label, external_id, _ in rows}
+
+
+def page(connection: sqlite3.Connection, after: str | None, limit: int) -> list[str]:
+    """The first ``limit`` IDs behind ``after`` (None: from the beginning), in the order of their UTF-8."""
+    rows = connection.execute(
+        "SELECT external_id FROM items WHERE external_id > ? ORDER BY external_id LIMIT ?", (after or "", limit)
+    )
+    return [external_id for (external_id,) in rows]
+
+
+def dead_labels(connection: sqlite3.Connection, min_label: int = 0, max_label: int = 2**63 - 1) -> NDArray[np.uint64]:
+    """All tombstones within a range of labels, ascending."""
+    within = connection.execute(
+        "SELECT label FROM dead WHERE label BETWEEN ? AND ? ORDER BY label", (min_label, max_label)
+    )
+    return _labels(within)
 
 
 def count_dead(connection: sqlite3.Connection, min_label: int, max_label: int) -> int:
@@ -134,14 +157,13 @@ def _temporary(connection: sqlite3.Connection, name: str, columns: str) -> Itera
 
 
 @contextmanager
-def _staged(connection: sqlite3.Connection, new: IdsFile) -> Iterator[None]:
-    """The rows of ``items`` for a new segment."""
+def _staged(connection: sqlite3.Connection, new: Named) -> Iterator[None]:
+    """The rows of ``items`` for new items."""
     columns = "external_id TEXT PRIMARY KEY, label INTEGER NOT NULL, crc INTEGER NOT NULL"
     with _temporary(connection, "staged", columns):
-        rows = ((new.external_id(row), label) for row, label in enumerate(new.labels.tolist()))
         connection.executemany(
             "INSERT INTO temp.staged VALUES (?, ?, ?)",
-            ((external_id, label, item_crc(external_id, label)) for external_id, label in rows),
+            ((external_id, label, item_crc(external_id, label)) for external_id, label in new),
         )
         yield
 

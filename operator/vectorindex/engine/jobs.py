@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -26,15 +26,8 @@ class Phase(StrEnum):
     SAMPLE = "sample"
 
 
-PROGRESS_AT: dict[Phase, tuple[int, int]] = {
-    Phase.READ: (0, 2),
-    Phase.GRAPH: (2, 89),
-    Phase.WRITE: (89, 91),
-    Phase.REPAIR: (91, 94),
-    Phase.VERIFY: (94, 96),
-    Phase.SAMPLE: (96, 99),
-}
-"""Percent of the whole operation at the start and the end of each phase; the swap makes it 100."""
+INSERT_ROWS = 1_024
+"""Rows given to hnswlib at a time: progress is reported, and a builder can be ended, between two."""
 
 Progress = Callable[[Phase, float], None]
 
@@ -49,23 +42,57 @@ class SessionInput:
 
 
 class JobKind(StrEnum):
-    """``FINALIZE`` makes a segment of a session, ``REBUILD`` one of all segments, by new graphs. ``OPTIMIZE`` drops the
-    dead of each segment by itself and mends its graph."""
+    """``FINALIZE`` makes a segment of a session, ``FLUSH`` one of the journal's rows and of some deltas, ``REBUILD``
+    one of all segments, by new graphs. ``OPTIMIZE`` drops the dead of each segment by itself and mends its graph."""
 
     FINALIZE = "finalize"
+    FLUSH = "flush"
     REBUILD = "rebuild"
     OPTIMIZE = "optimize"
+
+    @property
+    def erases(self) -> bool:
+        """Whether nothing that was dead at the seal is left by its swap."""
+        return self in (JobKind.REBUILD, JobKind.OPTIMIZE)
+
+
+_NEW_GRAPH = {
+    Phase.READ: (0, 1),
+    Phase.GRAPH: (1, 93),
+    Phase.WRITE: (93, 94),
+    Phase.REPAIR: (94, 95),
+    Phase.VERIFY: (95, 96),
+    Phase.SAMPLE: (96, 99),
+}
+PROGRESS_AT: dict[JobKind, dict[Phase, tuple[int, int]]] = {
+    JobKind.FINALIZE: _NEW_GRAPH,
+    JobKind.FLUSH: _NEW_GRAPH,
+    JobKind.REBUILD: _NEW_GRAPH,
+    JobKind.OPTIMIZE: {Phase.GRAPH: (0, 60), Phase.SAMPLE: (60, 95)},
+}
+"""Percent of the whole operation at the start and the end of each phase, about by the time that it takes of 40,000
+items; the swap makes it 100. Of an optimize, ``GRAPH`` is all that is done to its segments, one after the other."""
+SEGMENT_PROGRESS: dict[Phase, tuple[int, int]] = {
+    Phase.READ: (0, 8),
+    Phase.GRAPH: (8, 67),
+    Phase.WRITE: (67, 87),
+    Phase.REPAIR: (87, 97),
+    Phase.VERIFY: (97, 100),
+}
+"""Percent of what an optimize does to one segment."""
 
 
 @dataclass(frozen=True)
 class BuildJob:
-    """One build on top of ``view``, the segments at the seal with what was dead then. ``generations``: one for the new
-    segment, or when optimizing one for each of the view. ``in_force`` are the parameters at the ``seal``,
-    ``parameters`` those of the new graph; ``threads`` ≥ 1 work in parallel."""
+    """One build on top of ``view``, the segments and rows that it reads, with what was dead at the seal.
+    ``generations``: one for the new segment, or when optimizing one for each of the view. It holds the writes from
+    ``first_lsn`` up to the ``seal``; ``in_force`` are the parameters then, ``parameters`` those of the new graph;
+    ``threads`` ≥ 1 work in parallel."""
 
     kind: JobKind
     view: ViewSpec
     generations: tuple[int, ...]
+    first_lsn: int
     seal: Seal
     in_force: Parameters
     parameters: Parameters
@@ -76,6 +103,11 @@ class BuildJob:
     @property
     def folder(self) -> Path:
         return self.view.folder
+
+    @property
+    def flushed_through(self) -> int | None:
+        """The label up to which the journal's rows are in the new segment, or dead; None: it takes none."""
+        return int(self.view.tail.labels[-1]) if len(self.view.tail) else None
 
 
 @dataclass(frozen=True)
@@ -128,7 +160,12 @@ class BuildResult:
         return sum(segment.structure.unreachable for segment in self.segments)
 
 
-def overall_progress(phase: Phase, fraction: float) -> int:
+def progress_within(steps: Mapping[Phase, tuple[int, int]], phase: Phase, fraction: float) -> float:
+    """Percent of all ``steps`` at a fraction 0..1 of one of them."""
+    start, end = steps[phase]
+    return start + (end - start) * min(max(fraction, 0.0), 1.0)
+
+
+def overall_progress(kind: JobKind, phase: Phase, fraction: float) -> int:
     """Percent of the whole operation, rounded down, never 100."""
-    start, end = PROGRESS_AT[phase]
-    return int(start + (end - start) * min(max(fraction, 0.0), 1.0))
+    return int(progress_within(PROGRESS_AT[kind], phase, fraction))

@@ -91,6 +91,13 @@ def unfinished(connection: sqlite3.Connection) -> list[OperationRecord]:
     return [_record(row) for row in connection.execute(query, states)]
 
 
+def last_result(connection: sqlite3.Connection, kind: str) -> dict[str, Any] | None:
+    """Of the last operation of this kind that succeeded; None: none has."""
+    query = "SELECT result FROM operations WHERE kind = ? AND state = ? ORDER BY number DESC LIMIT 1"
+    row = connection.execute(query, (kind, OperationState.SUCCEEDED.value)).fetchone()
+    return None if row is None or row[0] is None else json.loads(row[0])
+
+
 def known(connection: sqlite3.Connection, operation: NewOperation) -> OperationRecord | None:
     """The record of the same operation; None if it is new. Raises OperationConflict if the ID was used for another."""
     record = find(connection, operation.id)

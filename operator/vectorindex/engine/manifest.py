@@ -74,6 +74,11 @@ def reserve(connection: sqlite3.Connection, generations: int, labels: int) -> tu
     return tuple(range(generation, generation + generations)), label
 
 
+def next_label(connection: sqlite3.Connection) -> int:
+    """The first label that no item of this index has had."""
+    return int(connection.execute("SELECT next_label FROM state").fetchone()[0])
+
+
 def next_generation(connection: sqlite3.Connection) -> int:
     """The first generation that no build of this index has had."""
     return int(connection.execute("SELECT next_generation FROM state").fetchone()[0])

@@ -13,13 +13,13 @@ from vectorindex.engine.distance import hnswlib_space
 from vectorindex.engine.errors import BuildFailed, OutOfSpace
 from vectorindex.engine.hnsw_file import chunks
 from vectorindex.engine.ids_file import write_ids
-from vectorindex.engine.jobs import BuildJob, Phase
+from vectorindex.engine.jobs import INSERT_ROWS, BuildJob, Phase
 from vectorindex.engine.output import NewSegment, finish
 from vectorindex.engine.segments import hnsw_path, ids_path
 from vectorindex.engine.sources import Source
 
-INSERT_ROWS = 1_024
-"""Rows given to hnswlib at a time: progress is reported, and a builder can be ended, between two."""
+_OUT_OF_MEMORY = "Not enough memory"
+"""How hnswlib begins when malloc refused it something; what C++ itself refuses is a MemoryError already."""
 
 
 def build_segment(job: BuildJob, source: Source, clock: PhaseClock) -> NewSegment:
@@ -50,6 +50,8 @@ def _graph(job: BuildJob, source: Source, clock: PhaseClock) -> tuple[hnswlib.In
             index.add_items(vectors, source.labels[part], num_threads=job.threads)
             clock.report(Phase.GRAPH, part.stop / count)
     except RuntimeError as error:
+        if _OUT_OF_MEMORY in str(error):
+            raise MemoryError(str(error)) from error
         raise BuildFailed(f"hnswlib could not build a graph of {count:,} items: {error}") from error
     return index, norms
 

@@ -1,13 +1,15 @@
-"""Recall of a graph against exact search, on queries that are near items but are none of them.
+"""Recall of a graph against exact search, on real queries where there are enough, else on queries that are near items
+but are none of them.
 
-Queries are live items moved by noise to about the distance of their tenth neighbour, the item itself excluded:
-measured on the items themselves, a loss of eight points would show as one.
+Such are live items moved by noise to about the distance of their tenth neighbour, the item itself excluded: measured on
+the items themselves, a loss of eight points would show as one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,32 +19,41 @@ from vectorindex.engine.distance import Neighbours, nearest, normalised, scans
 from vectorindex.engine.hnsw_file import HnswFile
 from vectorindex.engine.params import Metric
 
-KIND = "MovedItems"
 NOISE_NEIGHBOUR = 10
+NO_ITEM = np.iinfo(np.uint64).max
+"""Stands for the item that a query was made from where it was made from none."""
 
 
-@dataclass(frozen=True)
+class SampleKind(StrEnum):
+    RECENT_QUERIES = "RecentQueries"
+    MOVED_ITEMS = "MovedItems"
+
+
+@dataclass(frozen=True, eq=False)
 class SampleRequest:
-    """``n`` queries (fewer when there are fewer items), recall@``k``."""
+    """Recall@``k`` on real ``queries`` (q, dim) float32; None: on ``n`` moved items, fewer when there are fewer."""
 
     n: int = 200
     k: int = 10
     seed: int = 0
+    queries: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class RecallSample:
-    """``queries`` (n, dim) float32, the item that each was made from (``self_labels`` (n,)), and the nearest others:
-    ``truth_labels`` and ``truth_distances`` (n, ≥ k where there are so many), with some to spare, so that those deleted
-    meanwhile can be dropped."""
+    """``queries`` (n, dim) float32, the item that each was made from (``self_labels`` (n,), or NO_ITEM), and the
+    nearest others: ``truth_labels`` and ``truth_distances`` (n, ≥ k where there are so many), with some to spare, so
+    that those deleted meanwhile can be dropped. Items with labels above ``newest`` came later and are none of the
+    truth."""
 
     queries: NDArray[np.float32]
     self_labels: NDArray[np.uint64]
     truth_labels: NDArray[np.uint64]
     truth_distances: NDArray[np.float32]
+    newest: int
     k: int
     metric: Metric
-    kind: str = KIND
+    kind: SampleKind = SampleKind.MOVED_ITEMS
 
     @property
     def search_k(self) -> int:
@@ -53,10 +64,12 @@ class RecallSample:
 def make_sample(
     graphs: Sequence[HnswFile], metric: Metric, request: SampleRequest, threads: int = 1
 ) -> RecallSample | None:
-    """A sample of the items of new graphs, with the truth by scan; None when there are not two items."""
+    """Queries for new graphs, with the truth by scan; None when there are not two items."""
     count = sum(graph.count for graph in graphs)
     if count < 2:
         return None
+    if request.queries is not None:
+        return _real_sample(graphs, metric, request, request.queries, threads)
     random = np.random.default_rng(request.seed)
     chosen = np.sort(random.choice(count, min(request.n, count), replace=False))
     labels = np.concatenate([graph.labels for graph in graphs])
@@ -70,7 +83,19 @@ def make_sample(
         queries = normalised(queries)[0]
     found, distances = _nearest(graphs, queries, 2 * request.k + 1, metric, threads)
     truth, truth_distances = _without(found, distances, chosen)
-    return RecallSample(queries, labels[chosen], labels[truth], truth_distances, request.k, metric)
+    return RecallSample(queries, labels[chosen], labels[truth], truth_distances, int(labels.max()), request.k, metric)
+
+
+def _real_sample(
+    graphs: Sequence[HnswFile], metric: Metric, request: SampleRequest, given: NDArray[np.float32], threads: int
+) -> RecallSample:
+    queries = normalised(given)[0] if metric is Metric.COSINE else np.ascontiguousarray(given)
+    truth, distances = _nearest(graphs, queries, 2 * request.k, metric, threads)
+    labels = np.concatenate([graph.labels for graph in graphs])
+    nobody = np.full(len(queries), NO_ITEM, np.uint64)
+    newest = int(labels.max())
+    kind = SampleKind.RECENT_QUERIES
+    return RecallSample(queries, nobody, labels[truth], distances, newest, request.k, metric, kind)
 
 
 def _items(graphs: Sequence[HnswFile], places: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -128,7 +153,7 @@ def recall(sample: RecallSample, found: Neighbours, dead: NDArray[np.uint64]) ->
     the truth counts like it, so that equal vectors are not told apart by their labels."""
     hits = possible = 0
     truth_dead = np.isin(sample.truth_labels, dead)
-    found_dead = np.isin(found.labels, dead)
+    found_dead = np.isin(found.labels, dead) | (found.labels > sample.newest)
     for query in range(len(sample.queries)):
         alive = ~truth_dead[query]
         truth = sample.truth_labels[query][alive][: sample.k]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vectorindex.engine.params import Metric, Parameters
+from vectorindex.engine.rows import Rows
 
 SEGMENT_FILE = re.compile(r"\d{10}\.(hnsw|ids)")
 """Names of segment files; nothing else in a folder is ever removed as a leftover of a build."""
@@ -64,13 +65,20 @@ class Segment:
 
 @dataclass(frozen=True, eq=False)
 class ViewSpec:
-    """What a searcher loads: segments by ascending labels, and the labels (uint64, sorted) that are dead in them."""
+    """What a searcher loads: segments by ascending labels, the ``tail`` of rows that are in none, and the labels
+    (uint64, sorted) that are dead in either."""
 
     folder: Path
     dimensions: int
     metric: Metric
     segments: tuple[Segment, ...]
     dead: NDArray[np.uint64]
+    tail: Rows
+
+    @property
+    def live_tail(self) -> Rows:
+        """The rows of the tail that are not dead."""
+        return self.tail.take(~np.isin(self.tail.labels, self.dead))
 
 
 def generation_of(path: Path) -> int:

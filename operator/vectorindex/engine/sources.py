@@ -1,5 +1,5 @@
-"""What a builder puts into a new graph: the rows of a session, or the live items of segments. Both by ascending
-labels."""
+"""What a builder puts into a new graph: the rows of a session, or the live items of segments and of a tail. Both by
+ascending labels."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from vectorindex.engine.params import Metric
 from vectorindex.engine.segments import Segment, ViewSpec
 from vectorindex.engine.session import SessionRows
 from vectorindex.engine.structure import reachable
+
+_TAIL = -1  # instead of the number of a segment
 
 
 class Source(Protocol):
@@ -77,32 +79,45 @@ class OldSegment:
         self.unreachable = int((~reachable(self.graph)[self.elements]).sum())
 
 
-class SegmentSource:
-    """The items of a view's segments less its dead. Raises CorruptFile where a file is not what the manifest says."""
+class ViewSource:
+    """The items of a view's segments and tail less its dead. Raises CorruptFile where a file is not what the manifest
+    says."""
 
     def __init__(self, view: ViewSpec) -> None:
         self.segments = tuple(OldSegment(view, segment) for segment in view.segments)
-        empty = (np.empty(0, np.uint64), np.empty(0, np.int64), np.empty((2, 0), np.int64))
+        self._tail = view.live_tail
+        self._tail_vectors, self._tail_norms = stored_form(self._tail.vectors, view.metric)
+        rows = np.arange(len(self._tail))
         parts = [
-            (old.ids.labels[old.live], np.full(len(old.live), number), np.stack([old.live, old.elements]))
-            for number, old in enumerate(self.segments)
+            *(
+                (old.ids.labels[old.live], np.full(len(old.live), number), np.stack([old.live, old.elements]))
+                for number, old in enumerate(self.segments)
+            ),
+            (self._tail.labels, np.full(len(rows), _TAIL), np.stack([rows, rows])),
         ]
-        labels, owners, places = zip(empty, *parts, strict=True)
-        # Segments come by ascending labels and their ranges do not overlap, so that these are in order.
-        self.labels = np.concatenate(labels)
-        self._owners = np.concatenate(owners)
-        self._rows, self._elements = np.concatenate(places, axis=1)
+        labels, owners, places = zip(*parts, strict=True)
+        together = np.concatenate(labels)
+        order = np.argsort(together, kind="stable")
+        self.labels = together[order]
+        self._owners = np.concatenate(owners)[order]
+        self._rows, self._elements = np.concatenate(places, axis=1)[:, order]
         self._dimensions = view.dimensions
 
     def external_ids(self) -> Sequence[bytes]:
-        return [self.segments[owner].ids.raw_id(row) for owner, row in zip(self._owners, self._rows, strict=True)]
+        return [
+            self._tail.external_ids[row].encode() if owner == _TAIL else self.segments[owner].ids.raw_id(row)
+            for owner, row in zip(self._owners.tolist(), self._rows.tolist(), strict=True)
+        ]
 
     def vectors(self, part: slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         owners, rows, elements = self._owners[part], self._rows[part], self._elements[part]
         vectors = np.empty((len(owners), self._dimensions), np.float32)
         norms = np.empty(len(owners), np.float32)
-        for owner in np.unique(owners):
+        for owner in np.unique(owners).tolist():
             mine = owners == owner
-            vectors[mine] = self.segments[owner].graph.vectors[elements[mine]]
-            norms[mine] = self.segments[owner].ids.norms[rows[mine]]
+            if owner == _TAIL:
+                vectors[mine], norms[mine] = self._tail_vectors[rows[mine]], self._tail_norms[rows[mine]]
+            else:
+                vectors[mine] = self.segments[owner].graph.vectors[elements[mine]]
+                norms[mine] = self.segments[owner].ids.norms[rows[mine]]
         return vectors, norms

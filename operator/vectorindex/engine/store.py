@@ -3,20 +3,19 @@
 What exists is what the ``segments`` table names. New files are written and fsynced before the transaction that names
 them (:meth:`Store.commit`), old ones unlinked after it; so after a crash between any two steps an index is as it was
 before a change or as it is after it, and files that no row names are left over and removed by :meth:`Store.open` -
-but only when every file that a row names is there and unchanged. The labels of the segments are exactly those of the
-live items and of the dead.
+but only when every file that a row names is there and unchanged. The labels of the segments and of the journal are
+exactly those of the live items and of the dead.
 
 One process holds an index, by a lock on its folder (so children are started by exec, never by a bare fork, which
-would share it), and one thread of it, which sqlite3 enforces. A delete runs at any time. Builds run one at a time, as
-the caller sees to: plan → :func:`~vectorindex.engine.build.build` in another process → :meth:`Store.candidate` →
-:meth:`Store.commit`.
+would share it), and one thread of it, which sqlite3 enforces. A write runs at any time, but none during a session in
+mode build. Builds run one at a time, and flushes beside them one at a time, as the caller sees to: plan →
+:func:`~vectorindex.engine.build.build` in another process → :meth:`Store.candidate` → :meth:`Store.commit`. Finalize,
+rebuild and optimize seal segments only, so a flush comes first, and none runs while they are planned.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import fcntl
 import os
 import sqlite3
 import time
@@ -28,59 +27,59 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vectorindex.engine import items, ledger, manifest
-from vectorindex.engine.belonging import require_database, require_own_database, segment_files
+from vectorindex.engine import applying, items, journal, ledger, manifest
+from vectorindex.engine.belonging import require_database, require_own_database
 from vectorindex.engine.database import Database
-from vectorindex.engine.erasure import NOTHING_SEALED, Erasure, Seal, SnapshotTrace, Traces, rfc3339, why_not
-from vectorindex.engine.errors import CorruptFile, IdConflict, IndexLocked, InvalidInput, OutOfSpace, StoreFailed
-from vectorindex.engine.files import fsync_path, verify_stamp
+from vectorindex.engine.erasure import NOTHING_SEALED, Erasure, Seal, SnapshotTrace, rfc3339, why_not
+from vectorindex.engine.errors import (
+    CorruptFile,
+    IdConflict,
+    InvalidInput,
+    OperationConflict,
+    OutOfSpace,
+    StoreFailed,
+)
+from vectorindex.engine.files import fsync_path
+from vectorindex.engine.flush import choose_flush
 from vectorindex.engine.ids_file import IdsFile
 from vectorindex.engine.jobs import BuildJob, BuildResult, JobKind, SessionInput
-from vectorindex.engine.ledger import NewOperation, OperationRecord, OperationState
-from vectorindex.engine.params import IndexSpec, Parameters, validate_external_ids
+from vectorindex.engine.ledger import NewOperation, OperationRecord
+from vectorindex.engine.opening import remove_leftovers, take_lock, verify_counts, verify_segments
+from vectorindex.engine.params import IndexSpec, Parameters
 from vectorindex.engine.policy import Counts
 from vectorindex.engine.recall import SampleRequest
-from vectorindex.engine.segments import SEGMENT_FILE, Role, Segment, ViewSpec, generation_of, hnsw_path, ids_path
-from vectorindex.engine.session import IDS_NAME, VECTORS_NAME, IngestSession, SessionMode, remove_session
+from vectorindex.engine.rows import Rows
+from vectorindex.engine.segments import Segment, ViewSpec, hnsw_path, ids_path
+from vectorindex.engine.session import IngestSession, SessionMode
 from vectorindex.engine.swap import Swap, parameters_after, plan_swap
+from vectorindex.engine.tally import Tally
+from vectorindex.engine.traces import find_traces
+from vectorindex.engine.view_change import ViewChange
+from vectorindex.engine.writes import Delete, Deletion, Upsert, Upserted, Write, Written
 
 DATABASE_NAME = "index.db"
-LOCK_NAME = "lock"
-
-_OWN_NAMES = {DATABASE_NAME, f"{DATABASE_NAME}-wal", f"{DATABASE_NAME}-shm", LOCK_NAME, IDS_NAME, VECTORS_NAME}
-"""All that an index has in its folder besides segments. The ``-shm`` is of other programs; it holds no rows."""
 
 
 @dataclass(frozen=True)
 class IndexStatus:
     """``spec`` with the parameters in force; ``size``: bytes of the database and of all segments; ``sequence``:
-    LSN of the last write; ``sealed``: seal of the last rebuild or optimize (seconds since 1970); ``read_only``: why
-    writes are refused, None if they are not."""
+    LSN of the last write; ``tail_rows`` wait in the journal; ``sealed``: seal of the last rebuild or optimize (seconds
+    since 1970); ``read_only``: why writes are refused, None if they are not; ``live``: items by generation."""
 
     spec: IndexSpec
     configuration: dict[str, Any]
     sequence: int
     counts: Counts
+    tail_rows: int
     size: int
     sealed: float | None
     read_only: str | None
     segments: tuple[Segment, ...]
+    live: dict[int, int]
 
     @property
     def parameters(self) -> Parameters:
         return self.spec.parameters
-
-
-@dataclass(frozen=True, eq=False)
-class Deletion:
-    """Over the distinct IDs (n,) of a request in order of first appearance: ``found`` (n,). ``labels`` are to be
-    marked in every searcher before the delete is acknowledged; empty when an operation was repeated."""
-
-    deleted: int
-    not_found: int
-    found: NDArray[np.bool_]
-    labels: NDArray[np.uint64]
-    record: OperationRecord | None
 
 
 class Store:
@@ -91,10 +90,9 @@ class Store:
         self._database = database
         self._lock = lock
         self._clock = clock
-        with database.guarded() as connection:
-            self._state = manifest.read_state(connection)
-            self._segments = manifest.read_segments(connection)
-        self._counts = self._count()
+        self._planned: BuildJob | None = None  # the build that runs, other than a flush
+        self._flushing: BuildJob | None = None
+        self._state, self._segments, self._tally = self._read()
 
     @classmethod
     def open(cls, folder: Path, clock: Callable[[], float] = time.time) -> Store:
@@ -104,13 +102,13 @@ class Store:
         require_database(path)
         with contextlib.ExitStack() as undo:
             try:
-                lock = _lock(folder)
+                lock = take_lock(folder)
                 undo.callback(os.close, lock)
                 database = Database(path)
                 undo.callback(database.close)
-                store = cls._read(folder, database, lock, clock)
-                store._verify_files()
-                store._remove_leftovers()
+                store = cls._made_of(folder, database, lock, clock)
+                store._verify()
+                remove_leftovers(folder, store._segments)
                 # The name of the WAL, too, is in the folder by now. SQLite syncs it as well, before the first commit,
                 # but does not mind when that fails.
                 fsync_path(folder)
@@ -120,7 +118,7 @@ class Store:
         return store
 
     @classmethod
-    def _read(cls, folder: Path, database: Database, lock: int, clock: Callable[[], float]) -> Store:
+    def _made_of(cls, folder: Path, database: Database, lock: int, clock: Callable[[], float]) -> Store:
         """The store of a database that may hold anything."""
         try:
             return cls(folder, database, lock, clock)
@@ -137,11 +135,13 @@ class Store:
             spec=self._state.spec,
             configuration=self._state.configuration,
             sequence=self._state.sequence,
-            counts=self._counts,
+            counts=self._tally.counts,
+            tail_rows=self._tally.rows,
             size=self._database.size + sum(segment.size for segment in self._segments),
             sealed=None if self._state.seal is None else self._state.seal.time,
             read_only=self._database.read_only,
             segments=self._segments,
+            live=dict(self._tally.live),
         )
 
     def configure(self, configuration: dict[str, Any], ef_search: int | None = None) -> None:
@@ -151,36 +151,64 @@ class Store:
             manifest.write_configuration(connection, configuration)
             if ef_search is not None:
                 manifest.write_parameters(connection, replace(parameters, ef_search=ef_search))
-        self._refresh()
+        with self._database.guarded() as connection:
+            self._state = manifest.read_state(connection)
+
+    def write(self, writes: Sequence[Write]) -> list[Written | OperationConflict]:
+        """Makes writes in their order, durable when it returns: all of them in one transaction, or none. A repeated
+        delete gives its first result; one whose operation is another one's gives the conflict, and changes nothing."""
+        outcomes: list[Written | OperationConflict] = []
+        lsn = self._state.sequence
+        with self._database.transaction() as connection:
+            for write in writes:
+                outcome = self._apply(connection, write, lsn + 1)
+                outcomes.append(outcome)
+                if not isinstance(outcome, OperationConflict) and (
+                    isinstance(outcome, Upserted) or len(outcome.labels)
+                ):
+                    lsn += 1
+            if lsn > self._state.sequence:
+                manifest.write_sequence(connection, lsn)
+        self._state = replace(self._state, sequence=lsn)
+        for outcome in outcomes:
+            if isinstance(outcome, Upserted):
+                self._tally.added(len(outcome.rows))
+            if not isinstance(outcome, OperationConflict):
+                self._tally.died(outcome.labels)
+        return outcomes
+
+    def upsert(self, external_ids: Sequence[str], vectors: NDArray[np.float32]) -> Upserted:
+        """Adds items or replaces those of the same IDs; ``vectors`` (n, dim) float32. Raises InvalidInput."""
+        spec = self._state.spec
+        (outcome,) = self.write([Upsert.of(external_ids, vectors, spec.dimensions, spec.metric)])
+        assert isinstance(outcome, Upserted)
+        return outcome
 
     def delete(self, external_ids: Sequence[str], operation: NewOperation | None = None) -> Deletion:
-        """Deletes items: durable when it returns, with the operation's record in the same transaction. A repeated
-        operation gives its first result. Raises InvalidInput, OperationConflict; ``record.state`` Cancelled: nothing
-        was deleted."""
-        validate_external_ids(external_ids)
-        distinct = list(dict.fromkeys(external_ids))
-        with self._database.transaction() as connection:
-            if operation is not None:
-                record = ledger.known(connection, operation)
-                if record is not None and record.state.finished:
-                    return _first_deletion(record, len(distinct))
-                if record is None:
-                    ledger.add(connection, operation, self._clock())
-                if record is None or record.state is OperationState.QUEUED:
-                    ledger.start(connection, operation.id)
-            lsn = self._state.sequence + 1
-            found, labels = items.kill(connection, self._database.path, distinct, lsn)
-            if len(labels):
-                manifest.write_sequence(connection, lsn)
-            deleted = int(found.sum())
-            record = None
-            if operation is not None:
-                bitmap = base64.b64encode(np.packbits(found, bitorder="little").tobytes()).decode()
-                result = {"deleted": deleted, "not_found": len(distinct) - deleted, "bitmap": bitmap}
-                ledger.succeed(connection, operation.id, result, self._clock())
-                record = ledger.find(connection, operation.id)
-        self._refresh()
-        return Deletion(deleted, len(distinct) - deleted, found, labels, record)
+        """Deletes items, with the operation's record in the same transaction. Raises InvalidInput,
+        OperationConflict."""
+        (outcome,) = self.write([Delete(tuple(external_ids), operation)])
+        if isinstance(outcome, OperationConflict):
+            raise outcome
+        assert isinstance(outcome, Deletion)
+        return outcome
+
+    def labels_of(self, external_ids: Sequence[str]) -> dict[str, int]:
+        """The label of each of these IDs that there is."""
+        with self._database.guarded() as connection:
+            return items.labels_of(connection, self._database.path, external_ids)
+
+    def look_up(self, external_ids: Sequence[str]) -> tuple[dict[str, int], Rows]:
+        """The label of each of these IDs that there is, and those items that are in no segment yet."""
+        with self._database.guarded() as connection:
+            labels = items.labels_of(connection, self._database.path, external_ids)
+            rows = journal.find(connection, self._database.path, self._state.spec.dimensions, labels.values())
+        return labels, rows
+
+    def page(self, after: str | None, limit: int) -> list[str]:
+        """The first ``limit`` IDs behind ``after`` (None: all), in the order of their UTF-8."""
+        with self._database.guarded() as connection:
+            return items.page(connection, after, limit)
 
     def copy_database(self, path: Path) -> None:
         """Writes a copy of the database as it is now; the segments that it names are those of :meth:`status`. Raises
@@ -192,7 +220,7 @@ class Store:
     def view_spec(self) -> ViewSpec:
         """What a searcher has to serve now."""
         with self._database.guarded() as connection:
-            return self._view(self._segments, items.dead_labels(connection))
+            return self._view(self._segments, items.dead_labels(connection), self._read_tail(connection))
 
     def plan_finalize(self, session: IngestSession, parameters: Parameters | None, threads: int) -> BuildJob:
         """Seals a session, which must not grow from here on. ``parameters`` (None: those in force) are those of the new
@@ -205,67 +233,133 @@ class Store:
                     raise IdConflict(shown, total)
             generations, first_label = manifest.reserve(connection, 1, rows.count)
         work = SessionInput(rows, session.mode, first_label)
-        return self._job(JobKind.FINALIZE, generations, parameters, threads, session=work)
+        return self._plan(self._job(JobKind.FINALIZE, generations, parameters, threads, session=work))
+
+    @property
+    def tail_rows(self) -> int:
+        """Rows that wait in the journal; any thread may ask."""
+        return self._tally.rows
+
+    def last_label(self) -> int:
+        """The label that was given out last, -1 if none was."""
+        with self._database.guarded() as connection:
+            return manifest.next_label(connection) - 1
+
+    def dead_labels(self) -> NDArray[np.uint64]:
+        """All tombstones, ascending."""
+        with self._database.guarded() as connection:
+            return items.dead_labels(connection)
+
+    def plan_flush(self, begins_by: int | None = None) -> BuildJob | None:
+        """Seals the journal as far as a segment of its rows can reach, and the deltas that it is merged with. It may
+        run beside another build. None: the journal is empty, or begins above the label ``begins_by``."""
+        with self._database.guarded() as connection:
+            labels = journal.labels(connection)
+            if begins_by is not None and len(labels) and labels[0] > begins_by:
+                return None
+            planned = self._planned
+            replacing = planned is not None and planned.session is None
+            chosen = choose_flush(
+                self._segments,
+                self._tally.live,
+                labels,
+                self._tally.live_rows,
+                sealed={old.generation for old in planned.view.segments} if planned and replacing else (),
+                reserved=planned.session.first_label if planned and planned.session else None,
+            )
+        if chosen is None:
+            return None
+        with self._database.transaction() as connection:
+            generations, _ = manifest.reserve(connection, 1, 0)
+            rows = journal.read(connection, self._database.path, self._state.spec.dimensions, chosen.through)
+            first_lsn = journal.first_lsn(connection, chosen.through)
+            dead = items.dead_labels(connection)
+        view = self._view(chosen.merged, dead, rows)
+        self._flushing = replace(
+            self._job(JobKind.FLUSH, generations, None, 1, view), first_lsn=_first_lsn(chosen.merged, first_lsn)
+        )
+        return self._flushing
 
     def plan_rebuild(self, parameters: Parameters | None, threads: int, sample: SampleRequest | None) -> BuildJob:
         """Seals all segments as they are now; ``parameters`` (None: those in force) come in force with the swap."""
         with self._database.transaction() as connection:
             generations, _ = manifest.reserve(connection, 1, 0)
-        return self._job(JobKind.REBUILD, generations, parameters, threads, sample=sample)
+        return self._plan(self._job(JobKind.REBUILD, generations, parameters, threads, sample=sample))
 
     def plan_optimize(self, threads: int, sample: SampleRequest | None) -> BuildJob:
         """Seals all segments as they are now, each to be rid of its dead by itself; nothing else changes."""
         with self._database.transaction() as connection:
             generations, _ = manifest.reserve(connection, len(self._segments), 0)
-        return self._job(JobKind.OPTIMIZE, generations, None, threads, sample=sample)
+        return self._plan(self._job(JobKind.OPTIMIZE, generations, None, threads, sample=sample))
+
+    def new_segments(self, job: BuildJob, built: BuildResult) -> tuple[Segment, ...]:
+        """What the swap will add to the view."""
+        return self._swap(job, built, _none()).added
 
     def candidate(self, job: BuildJob, built: BuildResult) -> ViewSpec:
         """The view as the swap will make it, with everything that is dead by now. A searcher that loads it must be
-        told of each later delete too."""
+        told of each later write too, and of what the swap itself lets die."""
         replaces_all = job.session is not None and job.session.mode is SessionMode.BUILD
         with self._database.guarded() as connection:
             new = None if replaces_all else self._open_ids(job, built)
-            replaced = _none() if new is None else items.replaced_by(connection, self._database.path, new)
+            replaced = _none() if new is None else items.replaced_by(connection, self._database.path, new.named())
             swap = self._swap(job, built, replaced)
             dead = np.union1d(items.dead_labels(connection), replaced)
-        return self._view(swap.segments, dead)
+            tail = Rows.none(self._state.spec.dimensions) if replaces_all else self._read_tail(connection)
+        return self._view(swap.segments, dead, tail)
 
     def commit(
         self, job: BuildJob, built: BuildResult, operation_id: str | None = None, result: dict[str, Any] | None = None
-    ) -> None:
-        """The swap, in one transaction: the new segments are named, the old ones are not, parameters come in force, and
-        the operation has succeeded; that of a rebuild or an optimize has swapped, and :meth:`settle` ends it. Deletes
-        since the seal stay deleted. Old files are unlinked after it.
+    ) -> ViewChange:
+        """The swap, in one transaction: the new segments are named, the old ones are not, the journal is trimmed of
+        what they hold, parameters come in force, and the operation has succeeded; that of a rebuild or an optimize has
+        swapped, and :meth:`settle` ends it. Deletes since the seal stay deleted. Old files are unlinked after it.
+        Returns what it changes in a view.
 
         Raises OperationFinished when the operation is not Running (it was cancelled); nothing has changed then."""
         mode = None if job.session is None else job.session.mode
         with self._database.transaction() as connection:
-            if job.session is None:
+            if job.kind.erases:
                 manifest.write_seal(connection, job.seal)
-            if operation_id is not None and job.session is None:
+            if operation_id is not None and job.kind.erases:
                 ledger.swap(connection, operation_id, result or {})
             elif operation_id is not None:
                 ledger.succeed(connection, operation_id, result or {}, self._clock())
             if mode is SessionMode.BUILD:
                 items.clear(connection)
+                journal.clear(connection)
             new = self._open_ids(job, built)
             lsn = self._state.sequence + 1
-            replaced = _none() if new is None else items.add(connection, self._database.path, new, lsn)
+            replaced = _none() if new is None else items.add(connection, self._database.path, new.named(), lsn)
             if mode is SessionMode.INSERT and len(replaced):
                 raise IdConflict((), len(replaced))
             swap = self._swap(job, built, replaced)
             for segment in swap.dropped:
                 manifest.drop_segment(connection, segment)
                 items.forget_dead(connection, segment.min_label, segment.max_label, swap.forget_lsn)
+            if job.flushed_through is not None:
+                items.forget_dead(connection, int(job.view.tail.labels[0]), job.flushed_through, swap.forget_lsn)
+                journal.trim(connection, job.flushed_through)
+            elif job.session is None:
+                journal.trim_dead(connection, swap.forget_lsn)
             for segment in swap.added:
                 manifest.add_segment(connection, segment)
             if swap.new_main:
                 manifest.write_parameters(connection, parameters_after(job, self._state.parameters))
             manifest.write_sequence(connection, swap.lsn)
-        self._refresh()
+            died = [items.dead_labels(connection, new.min_label, new.max_label) for new in swap.added]
+        self._ended(job)
+        self._state, self._segments, self._tally = self._read()
         with contextlib.suppress(OSError):  # it is committed, and the next start removes what stays
             for segment in swap.dropped:
                 _unlink(segment.hnsw_path(self.folder), segment.ids_path(self.folder))
+        return ViewChange(
+            rows=Rows.none(self._state.spec.dimensions),
+            died=np.unique(np.concatenate([replaced, *died])),
+            added=swap.added,
+            dropped=tuple(segment.generation for segment in swap.dropped),
+            flushed_through=-1 if job.flushed_through is None else job.flushed_through,
+        )
 
     def settle(self, snapshots: Sequence[SnapshotTrace]) -> Erasure:
         """What the last rebuild or optimize has erased, made durable before it is said; its operation, which has
@@ -274,27 +368,28 @@ class Store:
         seal = self._state.seal
         if seal is None:
             return NOTHING_SEALED
-        blocked = why_not(seal, self._traces(seal, snapshots))
+        with self._database.guarded() as connection:
+            blocked = why_not(seal, find_traces(connection, self._database.path, self._segments, seal, snapshots))
+            swapped = ledger.swapped(connection)
         if blocked is None and not seal.erased:
             try:
                 self._database.erase()
             except OutOfSpace as error:
                 blocked = str(error)
         erased = seal.erased or blocked is None
-        with self._database.guarded() as connection:
-            swapped = ledger.swapped(connection)
         if swapped or erased != seal.erased:
             said = {"erasure_blocked": blocked} if blocked else {"erased_before": rfc3339(seal.time)}
             with self._database.transaction() as connection:
                 manifest.write_seal(connection, replace(seal, erased=erased))
                 for record in swapped:
                     ledger.settle(connection, record.id, {**(record.result or {}), **said}, self._clock())
-            self._refresh()
+            self._state = replace(self._state, seal=replace(seal, erased=erased))
         return Erasure(None if blocked else seal.time, blocked)
 
     def discard(self, job: BuildJob) -> None:
         """Removes the files of a build that failed or was cancelled. Where the store has failed, perhaps in the
         swap, they stay: the next start knows whether it is on disk, and removes what nothing names."""
+        self._ended(job)
         if self._database.failed:
             return
         assert not set(job.generations) & {segment.generation for segment in self._segments}
@@ -347,6 +442,11 @@ class Store:
         with self._database.guarded() as connection:
             return ledger.all_records(connection)
 
+    def last_result(self, kind: str) -> dict[str, Any] | None:
+        """Of the last operation of this kind that succeeded; None: none has."""
+        with self._database.guarded() as connection:
+            return ledger.last_result(connection, kind)
+
     def unfinished_operations(self) -> list[OperationRecord]:
         """Those that are Queued or Running, in order of creation."""
         with self._database.guarded() as connection:
@@ -359,27 +459,34 @@ class Store:
         assert record is not None
         return record
 
-    def _refresh(self) -> None:
-        with self._database.guarded() as connection:
-            self._state = manifest.read_state(connection)
-            self._segments = manifest.read_segments(connection)
-        self._counts = self._count()
+    def _apply(self, connection: sqlite3.Connection, write: Write, lsn: int) -> Written | OperationConflict:
+        path = self._database.path
+        if isinstance(write, Upsert):
+            return applying.upsert(connection, path, write, lsn)
+        try:
+            return applying.delete(connection, path, write, lsn, self._clock())
+        except OperationConflict as conflict:
+            return conflict
 
-    def _count(self) -> Counts:
-        live = {}
-        deleted = 0
+    def _read(self) -> tuple[manifest.State, tuple[Segment, ...], Tally]:
+        """All of the database that is kept in memory."""
         with self._database.guarded() as connection:
-            for segment in self._segments:
-                dead = items.count_dead(connection, segment.min_label, segment.max_label)
-                live[segment.generation] = segment.count - dead
-                deleted += dead
-        delta = sum(live[segment.generation] for segment in self._segments if segment.role is Role.DELTA)
-        self._live = live
-        return Counts(sum(live.values()), deleted, delta)
+            segments = manifest.read_segments(connection)
+            return manifest.read_state(connection), segments, Tally(connection, segments)
 
-    def _view(self, segments: tuple[Segment, ...], dead: NDArray[np.uint64]) -> ViewSpec:
+    def _ended(self, job: BuildJob) -> None:
+        """A build that runs no more keeps nothing from the next flush."""
+        if job.kind is JobKind.FLUSH:
+            self._flushing = None
+        else:
+            self._planned = None
+
+    def _read_tail(self, connection: sqlite3.Connection) -> Rows:
+        return journal.read(connection, self._database.path, self._state.spec.dimensions)
+
+    def _view(self, segments: tuple[Segment, ...], dead: NDArray[np.uint64], tail: Rows) -> ViewSpec:
         spec = self._state.spec
-        return ViewSpec(self.folder, spec.dimensions, spec.metric, segments, dead)
+        return ViewSpec(self.folder, spec.dimensions, spec.metric, segments, dead, tail)
 
     def _job(
         self,
@@ -387,15 +494,21 @@ class Store:
         generations: tuple[int, ...],
         parameters: Parameters | None,
         threads: int,
+        view: ViewSpec | None = None,
         session: SessionInput | None = None,
         sample: SampleRequest | None = None,
     ) -> BuildJob:
+        """``view``: what is built from, by default all segments."""
+        if view is None:
+            with self._database.guarded() as connection:
+                view = self._view(self._segments, items.dead_labels(connection), Rows.none(self._state.spec.dimensions))
         with self._database.guarded() as connection:
             seal = Seal(self._clock(), self._state.sequence, manifest.next_generation(connection))
         return BuildJob(
             kind=kind,
-            view=self.view_spec(),
+            view=view,
             generations=generations,
+            first_lsn=_first_lsn(view.segments, None),
             seal=seal,
             in_force=self._state.parameters,
             parameters=self._state.parameters if parameters is None else parameters,
@@ -404,82 +517,36 @@ class Store:
             sample=sample,
         )
 
+    def _plan(self, job: BuildJob) -> BuildJob:
+        self._planned = job
+        return job
+
     def _open_ids(self, job: BuildJob, built: BuildResult) -> IdsFile | None:
-        """The new items; None for a rebuild or an optimize, whose items are there already, or if there is none."""
+        """The new items of a session; None for other builds, whose items are there already, or if there is none."""
         if job.session is None or not built.segments:
             return None
         (segment,) = built.segments
         return IdsFile.open(ids_path(self.folder, segment.generation))
 
     def _swap(self, job: BuildJob, built: BuildResult, replaced: NDArray[np.uint64]) -> Swap:
-        return plan_swap(job, built, self._segments, self._live, replaced, self._state.sequence)
+        merging = self._flushing.view.segments if self._flushing is not None else ()
+        kept = frozenset(segment.generation for segment in merging)
+        return plan_swap(job, built, self._segments, self._tally.live, replaced, self._state.sequence, kept)
 
-    def _verify_files(self) -> None:
+    def _verify(self) -> None:
         with self._database.guarded() as connection:
             next_generation = manifest.next_generation(connection)
         require_own_database(self._database.path, self._state.spec.name, next_generation)
-        for segment in self._segments:
-            verify_stamp(segment.hnsw_path(self.folder), segment.hnsw)
-            verify_stamp(segment.ids_path(self.folder), segment.ids)
+        verify_segments(self.folder, self._segments)
         with self._database.guarded() as connection:
-            rows = connection.execute("SELECT (SELECT count(*) FROM items), (SELECT count(*) FROM dead)").fetchone()
-        if rows != (self._counts.live, self._counts.deleted):
-            raise CorruptFile(
-                self._database.path,
-                f"names {rows[0]:,} live and {rows[1]:,} dead items, its segments hold"
-                f" {self._counts.live:,} and {self._counts.deleted:,}",
-            )
-
-    def _named(self) -> set[str]:
-        """Names of the segments' files."""
-        return {
-            path.name
-            for segment in self._segments
-            for path in (segment.hnsw_path(self.folder), segment.ids_path(self.folder))
-        }
-
-    def _remove_leftovers(self) -> None:
-        named = self._named()
-        for path in segment_files(self.folder):
-            if path.name not in named:
-                path.unlink()
-        remove_session(self.folder)
-
-    def _traces(self, seal: Seal, snapshots: Sequence[SnapshotTrace]) -> Traces:
-        with self._database.guarded() as connection:
-            tombstones = items.count_dead_until(connection, seal.lsn)
-        paths = {path.name: path for path in self.folder.iterdir()}
-        unnamed = sorted(paths.keys() - self._named() - _OWN_NAMES)
-        return Traces(
-            tombstones=tombstones,
-            session=bool(paths.keys() & {IDS_NAME, VECTORS_NAME}),
-            leftovers=tuple(
-                name
-                for name in unnamed
-                if SEGMENT_FILE.fullmatch(name) and generation_of(paths[name]) < seal.generation
-            ),
-            strangers=tuple(name for name in unnamed if not SEGMENT_FILE.fullmatch(name)),
-            snapshots=snapshots,
-        )
+            verify_counts(connection, self._database.path, self._tally.counts)
+            self._read_tail(connection)
 
 
-def _lock(folder: Path) -> int:
-    lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise IndexLocked(f"index {folder.name} is open in another process; stop that one first") from None
-    return lock
-
-
-def _first_deletion(record: OperationRecord, count: int) -> Deletion:
-    """What a repeated delete answers: the figures of the first call."""
-    if record.result is None:  # cancelled before it ran
-        return Deletion(0, 0, np.zeros(count, np.bool_), _none(), record)
-    packed = np.frombuffer(base64.b64decode(record.result["bitmap"]), np.uint8)
-    found = np.unpackbits(packed, count=count, bitorder="little").astype(np.bool_)
-    return Deletion(record.result["deleted"], record.result["not_found"], found, _none(), record)
+def _first_lsn(segments: Sequence[Segment], journal_lsn: int | None) -> int:
+    """The first write that a segment of all these holds; 0 when they hold none."""
+    known = [segment.first_lsn for segment in segments] + ([] if journal_lsn is None else [journal_lsn])
+    return min(known, default=0)
 
 
 def _none() -> NDArray[np.uint64]:

@@ -1,8 +1,8 @@
 """What a swap does to the segments: a pure decision, the same for the candidate view and for the commit.
 
-A rebuild and an optimize replace the segments that their builder says, a session in mode build all of them. Any other
-session adds its segment, as the main one where there is none, and those go that hold nothing live with it. What an
-optimize puts in place of a segment has its role, parameters and writes.
+A rebuild, an optimize and a flush replace the segments that their builder says, a session in mode build all of them.
+Any other session adds its segment, as the main one where there is none, and those go that hold nothing live with it.
+What an optimize puts in place of a segment has its role, parameters and writes; what a flush makes is always a delta.
 """
 
 from __future__ import annotations
@@ -48,9 +48,11 @@ def plan_swap(
     live: Mapping[int, int],
     replaced: NDArray[np.uint64],
     sequence: int,
+    flushing: frozenset[int] = frozenset(),
 ) -> Swap:
     """``segments`` as they are, ``live``: items by generation, ``replaced``: labels that the new items replace,
-    ``sequence``: LSN of the last write."""
+    ``sequence``: LSN of the last write. ``flushing``: generations that a flush beside this build takes, and will drop:
+    a session leaves them to it."""
     if job.session is None:
         gone = set(built.replaces)
         lsn, forget_lsn = sequence, job.seal.lsn
@@ -60,14 +62,16 @@ def plan_swap(
         gone = {
             segment.generation
             for segment in segments
-            if everything or live[segment.generation] == _within(replaced, segment)
+            if everything
+            or (segment.generation not in flushing and live[segment.generation] == _within(replaced, segment))
         }
     kept = tuple(segment for segment in segments if segment.generation not in gone)
     dropped = tuple(segment for segment in segments if segment.generation in gone)
     if job.kind is JobKind.OPTIMIZE:
         added = tuple(_optimized(job, new) for new in built.segments)
     else:
-        role = Role.DELTA if any(segment.role is Role.MAIN for segment in kept) else Role.MAIN
+        has_main = any(segment.role is Role.MAIN for segment in kept)
+        role = Role.DELTA if has_main or job.kind is JobKind.FLUSH else Role.MAIN
         added = tuple(_new_segment(job, new, role, lsn) for new in built.segments)
     return Swap(kept, dropped, added, lsn, forget_lsn)
 
@@ -80,15 +84,15 @@ def parameters_after(job: BuildJob, current: Parameters) -> Parameters:
 
 
 def _new_segment(job: BuildJob, new: BuiltSegment, role: Role, lsn: int) -> Segment:
-    rebuilt = job.kind is JobKind.REBUILD
+    rewritten = job.session is None
     return Segment(
         generation=new.generation,
         role=role,
         count=new.count,
         min_label=new.min_label,
         max_label=new.max_label,
-        first_lsn=min(segment.first_lsn for segment in job.view.segments) if rebuilt else lsn,
-        last_lsn=job.seal.lsn if rebuilt else lsn,
+        first_lsn=job.first_lsn if rewritten else lsn,
+        last_lsn=job.seal.lsn if rewritten else lsn,
         parameters=job.parameters,
         unreachable=new.structure.unreachable,
         hnsw=new.hnsw,

@@ -23,8 +23,10 @@ from vectorindex.engine.errors import EngineError
 from vectorindex.sidecar import commands, log
 from vectorindex.sidecar.app import make_app
 from vectorindex.sidecar.catalog import Catalog
+from vectorindex.sidecar.container import container_limits
 from vectorindex.sidecar.errors import CommandFailed, StartRefused
 from vectorindex.sidecar.volume import Volume
+from vectorindex.wire import environment
 from vectorindex.wire.identity import Identity
 
 _SHUTDOWN_SECONDS = 5.0
@@ -82,7 +84,7 @@ def _settings(arguments: list[str]) -> Settings:
             "listen on 127.0.0.1, or say --insecure if that is meant"
         )
     identity = _read_identity(given.identity) if given.identity is not None else None
-    return Settings(given.data_dir, given.host, given.port, identity, os.environ.get("POD_NAME", ""))
+    return Settings(given.data_dir, given.host, given.port, identity, os.environ.get(environment.POD_NAME, ""))
 
 
 def _is_loopback(host: str) -> bool:
@@ -102,6 +104,8 @@ def _read_identity(path: Path) -> Identity:
 
 
 async def _serve(settings: Settings) -> None:
+    limits = container_limits()
+    log.info("limits", cpus=limits.cpus, memory="unknown" if limits.memory is None else limits.memory)
     volume = Volume(settings.data_dir)
     try:
         catalog = Catalog(volume, settings.identity, settings.pod)

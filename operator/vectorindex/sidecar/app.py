@@ -13,7 +13,7 @@ from vectorindex.engine.errors import (
     OperationConflict,
     TargetExists,
 )
-from vectorindex.sidecar import log, routes_data, routes_operations, routes_snapshots
+from vectorindex.sidecar import log, routes_data, routes_items, routes_operations, routes_snapshots
 from vectorindex.sidecar.catalog import Catalog
 from vectorindex.sidecar.errors import RequestError, TooManyRequests
 from vectorindex.sidecar.limits import MAX_BODIES_BYTES, MAX_BODY_BYTES
@@ -23,6 +23,7 @@ def make_app(catalog: Catalog) -> web.Application:
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_errors_as_json, _bounded_bodies()])
     app[_CATALOG] = catalog
     app.add_routes(routes_data.routes(catalog))
+    app.add_routes(routes_items.routes(catalog))
     app.add_routes(routes_operations.routes(catalog))
     app.add_routes(routes_snapshots.routes(catalog))
     return app

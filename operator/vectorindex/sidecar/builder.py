@@ -14,10 +14,10 @@ import threading
 from typing import Any, BinaryIO
 
 from vectorindex.engine.build import build
-from vectorindex.engine.errors import CorruptFile, EngineError
-from vectorindex.engine.jobs import Phase, overall_progress
-from vectorindex.sidecar import child
-from vectorindex.sidecar.builder_messages import Failed, Progress, encode
+from vectorindex.engine.errors import CorruptFile, EngineError, OutOfSpace
+from vectorindex.engine.jobs import BuildJob, JobKind, Phase, overall_progress
+from vectorindex.sidecar import child, process_memory
+from vectorindex.sidecar.builder_messages import Cause, Failed, Progress, encode
 
 _NICE = 19
 
@@ -25,23 +25,35 @@ _NICE = 19
 def main() -> None:
     parser = argparse.ArgumentParser(prog="vectorindex-builder", description=__doc__)
     parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--memory", type=int, help="bytes of anonymous memory that it may hold (default: any number)")
     arguments = parser.parse_args()
     child.begin(arguments.parent)
     os.nice(_NICE)
-    job = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the front, by our own pipe
+    job: BuildJob = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the front, by our own pipe
+    if arguments.memory is not None:
+        process_memory.confine(arguments.memory, job.threads)
     threading.Thread(target=_end_with, args=(sys.stdin.buffer,), daemon=True).start()
-    output = _Output()
+    output = _Output(job.kind)
     try:
         output.send(build(job, output.progress))
     except (EngineError, MemoryError, OSError) as error:
-        output.send(Failed(isinstance(error, CorruptFile), str(error) or type(error).__name__))
+        output.send(Failed(_cause(error), str(error) or type(error).__name__))
     os._exit(0)
+
+
+def _cause(error: Exception) -> Cause:
+    if isinstance(error, CorruptFile):
+        return Cause.CORRUPT
+    if isinstance(error, MemoryError):
+        return Cause.NO_MEMORY
+    return Cause.NO_SPACE if isinstance(error, OutOfSpace) else Cause.OTHER
 
 
 class _Output:
     """Messages to the front. Progress is sent when its integer percentage grows, never otherwise."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: JobKind) -> None:
+        self._kind = kind
         self._percent = -1
 
     def send(self, message: Any) -> None:
@@ -52,7 +64,7 @@ class _Output:
             os._exit(1)
 
     def progress(self, phase: Phase, fraction: float) -> None:
-        percent = overall_progress(phase, fraction)
+        percent = overall_progress(self._kind, phase, fraction)
         if percent > self._percent:
             self._percent = percent
             self.send(Progress(percent))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import struct
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 SIZE = struct.Struct("<Q")
@@ -17,11 +18,20 @@ class Progress:
     percent: int
 
 
+class Cause(Enum):
+    """``CORRUPT``: a file that was read is not what was written."""
+
+    CORRUPT = "corrupt"
+    NO_MEMORY = "no memory"
+    NO_SPACE = "no space"
+    OTHER = "other"
+
+
 @dataclass(frozen=True)
 class Failed:
-    """There is no result. ``corrupt``: a file that was read is not what was written."""
+    """There is no result."""
 
-    corrupt: bool
+    cause: Cause
     message: str
 
 

@@ -69,8 +69,11 @@ def moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def operation_status(record: OperationRecord, volume_id: str, progress: int | None = None) -> OperationStatus:
-    """A record of the ledger as the API answers it; ``progress`` of the running attempt, if there is one."""
+def operation_status(
+    record: OperationRecord, volume_id: str, progress: int | None = None, remaining: int | None = None
+) -> OperationStatus:
+    """A record of the ledger as the API answers it; ``progress`` of the running attempt, if there is one, and the
+    seconds ``remaining`` of it, if they are known."""
     # What it replaced is still being erased: it has not ended for anybody who asks.
     swapped = record.state is ledger.OperationState.SWAPPED
     state = OperationState.RUNNING if swapped else OperationState(record.state)
@@ -84,6 +87,7 @@ def operation_status(record: OperationRecord, volume_id: str, progress: int | No
         reason=record.reason,
         message=record.message,
         progress=record.progress if progress is None else progress,
+        remaining_seconds=remaining,
         restarts=record.restarts,
         volume_id=volume_id,
         object=reference,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from vectorindex.wire.operations import FailureReason
+
 
 class RequestError(Exception):
     """A request that is answered with ``status`` and changed nothing."""
@@ -41,6 +43,14 @@ class Unavailable(RequestError):
     """Not now: the same request may succeed later without any change."""
 
     status = 503
+
+
+class BuildError(Exception):
+    """A build gave no result. ``reason`` is the operation's; the message is for the user."""
+
+    def __init__(self, reason: FailureReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class StartRefused(Exception):

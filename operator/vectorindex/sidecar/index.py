@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -12,27 +14,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vectorindex.engine.erasure import Erasure
-from vectorindex.engine.errors import EngineError, OutOfSpace
+from vectorindex.engine.errors import EngineError, OperationConflict, OutOfSpace
 from vectorindex.engine.ledger import NewOperation
-from vectorindex.engine.params import IndexSpec
-from vectorindex.engine.policy import rebuild_reasons
+from vectorindex.engine.params import IndexSpec, Metric
 from vectorindex.engine.session import IngestSession, SessionMode
 from vectorindex.engine.snapshot import traces
-from vectorindex.engine.store import Deletion, IndexStatus, Store
-from vectorindex.sidecar import convert, log
-from vectorindex.sidecar.errors import BadRequest
+from vectorindex.engine.store import Store
+from vectorindex.engine.writes import Delete, Deletion, Upsert, Upserted, Write, Written
+from vectorindex.sidecar import convert, log, maintenance
+from vectorindex.sidecar.errors import BadRequest, Conflict
+from vectorindex.sidecar.flusher import Flusher
 from vectorindex.sidecar.operations import Operations
+from vectorindex.sidecar.recent_queries import RecentQueries
 from vectorindex.sidecar.searcher_client import SearcherFailed, SearcherGone
-from vectorindex.sidecar.serving import Searchers
+from vectorindex.sidecar.serving import Answer, Searchers
+from vectorindex.sidecar.write_queue import WriteQueue
 from vectorindex.sidecar.writer import Writer
 from vectorindex.wire.operations import distinct
-from vectorindex.wire.state import Configuration, Counts, IndexState, MaintenanceReason, PodIdentity
+from vectorindex.wire.state import Configuration, Counts, IndexState, PodIdentity
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 ID_BYTES = 32  # of the external ID at the head of each row of a binary batch
-_INLINE_LABELS = 1_000  # more are put into words by a thread, so that the event loop goes on
+_INLINE_LABELS = 1_000  # more are looked at by a thread, so that the event loop goes on
+_INLINE_FLOATS = 50_000
 
 
 class Index:
@@ -51,8 +57,12 @@ class Index:
         self.name = spec.name
         self.dimensions = spec.dimensions
         self.store = store
-        self.searchers = Searchers(self.name, writer, store)
+        self.searchers = Searchers(self.name, spec.dimensions, writer, store)
         self.operations = Operations(self, volume_id)
+        self.flusher = Flusher(self)
+        self.recent_queries = RecentQueries(spec.dimensions)
+        self._writes = WriteQueue(self._commit)
+        self._replacing = False
         self._writer = writer
         self._metric = spec.metric
         self._ef_search = spec.parameters.ef_search
@@ -61,6 +71,7 @@ class Index:
         self._boot_id = boot_id
         self._identity = identity
         self._session: IngestSession | None = None
+        self._past: maintenance.Past = {}
 
     @classmethod
     async def open(
@@ -87,11 +98,13 @@ class Index:
         try:
             check(spec)
             await index.erasure()
+            await index.refresh_parameters()
             await index.searchers.start()
             await index.operations.resume()
         except BaseException:
             await index.close()
             raise
+        index.flusher.wake()
         state = await index.state()
         log.info("index-opened", index=index.name, live=state.counts.live, deleted=state.counts.deleted)
         return index
@@ -99,6 +112,8 @@ class Index:
     async def close(self) -> None:
         """Stop what runs (an unfinished rebuild goes on at the next start), end the processes, close the store."""
         await self.operations.stop()
+        await self.flusher.stop()
+        await self._writes.settle()
         await self.searchers.stop()
         if self._session is not None:
             await self._writer.run(self._session.discard)
@@ -118,10 +133,30 @@ class Index:
 
     async def search(self, queries: bytes, rows: int, k: int, ef: int | None) -> bytes:
         """``rows`` x dim float32 → JSON: for each query the IDs of its k nearest items, nearest first."""
-        answer = await self.searchers.search(queries, rows, k, ef or self._ef_search)
+        answer = await self.find(queries, rows, k, ef)
         if answer.labels.size <= _INLINE_LABELS:
-            return _as_json(answer.ids.external_ids, answer.labels)
-        return await asyncio.to_thread(_as_json, answer.ids.external_ids, answer.labels)
+            return _as_json(answer)
+        return await asyncio.to_thread(_as_json, answer)
+
+    async def find(self, queries: bytes, rows: int, k: int, ef: int | None, *, exact: bool = False) -> Answer:
+        """``rows`` x dim float32 → the k nearest items of each query, and their distances."""
+        answer = await self.searchers.search(queries, rows, k, 0 if exact else ef or self._ef_search)
+        self.recent_queries.note(queries, rows)
+        return answer
+
+    async def upsert(self, external_ids: Sequence[str], vectors: NDArray[np.float32]) -> Upserted:
+        """Write items (n, dim): durable, and seen by every later search, when this returns. Raises InvalidInput,
+        TooManyRequests, Conflict."""
+        checked = partial(Upsert.of, external_ids, vectors, self.dimensions, self._metric)
+        write = checked() if vectors.size <= _INLINE_FLOATS else await asyncio.to_thread(checked)
+        if self._replacing:
+            raise Conflict(
+                f"index {self.name}: a session in mode build replaces every item; write when it is finalized"
+            )
+        self.flusher.admit(len(write.external_ids), self._writes.upserting)
+        outcome = await self._writes.put(write)
+        assert isinstance(outcome, Upserted)
+        return outcome
 
     async def delete(self, external_ids: Sequence[str]) -> dict[str, bool]:
         """Delete items; returns for each distinct ID whether it was there. No later search finds one of them."""
@@ -130,10 +165,42 @@ class Index:
 
     async def delete_as(self, external_ids: Sequence[str], operation: NewOperation | None) -> Deletion:
         """The same, recorded in the same transaction as ``operation``."""
-        deletion = await self.searchers.delete(lambda: self.store.delete(external_ids, operation))
+        checked = partial(Delete, tuple(external_ids), operation)
+        write = checked() if len(external_ids) <= _INLINE_LABELS else await asyncio.to_thread(checked)
+        deletion = await self._writes.put(write)
+        assert isinstance(deletion, Deletion)
         if deletion.labels.size:
             log.info("deleted", index=self.name, deleted=deletion.deleted, not_found=deletion.not_found)
         return deletion
+
+    async def fetch(self, external_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """The vector (dim,) of each of these IDs that there is, as it was received, within float32."""
+        labels, rows = await self.run(self.store.look_up, external_ids)
+        vectors = dict(zip(rows.external_ids, rows.vectors, strict=True))
+        others = [name for name in labels if name not in vectors]
+        if others:
+            stored = await self.searchers.fetch(np.array([labels[name] for name in others], np.uint64))
+            lengths = stored.norms if self._metric is Metric.COSINE else np.ones(len(others), np.float32)
+            received = stored.vectors * lengths[:, None]
+            vectors.update(
+                (name, row) for name, row, there in zip(others, received, stored.found, strict=True) if there
+            )
+        return {name: vectors[name] for name in external_ids if name in vectors}
+
+    @contextlib.asynccontextmanager
+    async def replacing(self) -> AsyncIterator[None]:
+        """In this block every item is being replaced, and single upserts, which would be lost, are refused."""
+        self._replacing = True
+        try:
+            await self._writes.settle()
+            yield
+        finally:
+            self._replacing = False
+
+    async def _commit(self, writes: Sequence[Write]) -> Sequence[Written | OperationConflict]:
+        outcomes = await self.searchers.write(writes)
+        self.flusher.wake()
+        return outcomes
 
     async def open_session(self, mode: SessionMode) -> None:
         """Begin an ingest session. One that is open is discarded: its client went away, or begins anew."""
@@ -179,8 +246,10 @@ class Index:
         log.info("configured", index=self.name, **changes)
 
     async def refresh_parameters(self) -> None:
-        """Read again what searches use; after every transaction that may change it."""
+        """Read again what searches use, and how long the last builds took; after every transaction that may change
+        it."""
         self._ef_search = (await self.run(self.store.status)).parameters.ef_search
+        self._past = await self.run(maintenance.read_past, self.store)
 
     async def settle(self) -> Erasure:
         """See :meth:`Store.settle`. Raises OutOfSpace, StoreFailed."""
@@ -198,7 +267,7 @@ class Index:
         erasure = await self.erasure()
         status = await self.run(self.store.status)
         configuration = Configuration.model_validate(status.configuration)
-        reasons = _reasons(status, configuration)
+        reasons = maintenance.reasons(status, configuration)
         return IndexState(
             volume_id=self._volume_id,
             boot_id=self._boot_id,
@@ -208,6 +277,8 @@ class Index:
             metric=status.spec.metric.value,
             sequence=status.sequence,
             counts=Counts(live=status.counts.live, deleted=status.counts.deleted, delta=status.counts.delta),
+            segments=len(status.segments),
+            tail=status.tail_rows,
             bytes=status.size,
             erased_before=None if erasure.before is None else convert.moment(erasure.before),
             erasure_blocked=erasure.blocked,
@@ -215,35 +286,30 @@ class Index:
             configuration=configuration,
             needs_rebuild=bool(reasons),
             reasons=reasons,
+            figures=maintenance.figures(status, configuration),
+            estimates=maintenance.estimates(status, configuration, self._past),
             read_only=status.read_only,
             operations=await self.operations.unfinished(),
         )
 
 
-def _reasons(status: IndexStatus, configuration: Configuration) -> tuple[MaintenanceReason, ...]:
-    reasons = rebuild_reasons(
-        status.counts,
-        status.parameters,
-        convert.thresholds(configuration, status.spec.delta_ratio),
-        convert.desired(configuration),
-    )
-    return tuple(MaintenanceReason(reason) for reason in reasons)
-
-
-def _as_json(external_ids: Callable[[NDArray[np.uint64]], list[str]], labels: NDArray[np.uint64]) -> bytes:
-    """A list of lists of IDs, row by row of ``labels``."""
-    rows, width = labels.shape
-    ids = external_ids(labels.ravel())
-    return f"[{', '.join(json.dumps(ids[row * width : (row + 1) * width]) for row in range(rows))}]".encode()
+def _as_json(answer: Answer) -> bytes:
+    """A list of lists of IDs."""
+    return f"[{', '.join(map(json.dumps, answer.external_ids()))}]".encode()
 
 
 def _append_rows(session: IngestSession, rows: bytes, dimensions: int) -> None:
+    session.append(*parse_rows(rows, dimensions))
+
+
+def parse_rows(rows: bytes, dimensions: int) -> tuple[list[str], NDArray[np.float32]]:
+    """Whole rows of an ID of 32 bytes, padded with NUL, and dim x float32 little-endian. Raises BadRequest."""
     table = np.frombuffer(rows, np.dtype([("id", f"S{ID_BYTES}"), ("vector", "<f4", (dimensions,))]))
     try:
         external_ids = table["id"].astype(f"U{ID_BYTES}").tolist()
     except UnicodeDecodeError as error:
         raise BadRequest(f"an external ID of the batch is not ASCII: {error}") from None
-    session.append(external_ids, table["vector"])
+    return external_ids, np.ascontiguousarray(table["vector"])
 
 
 OPEN_ERRORS = (EngineError, SearcherFailed, SearcherGone)

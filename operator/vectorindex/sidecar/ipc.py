@@ -27,18 +27,22 @@ Buffer = bytes | bytearray | memoryview | mmap.mmap
 class Kind(IntEnum):
     """Requests of the front, and a searcher's answers.
 
-    ``LOAD``: a pickled ViewSpec → ``OK``. ``SEARCH``: ``a`` rows of dim float32, ``b`` = k, ``c`` = ef → ``OK`` with
-    ``a`` rows of ``b`` ≤ k labels (u64), nearest first, then as many distances (float32). ``DELETE``: labels (u64) →
-    ``OK``, once no later search finds them. Instead of ``OK``: ``INVALID`` (the request is wrong) or ``FAILED`` (the
-    searcher cannot do it), with a message as UTF-8.
+    ``LOAD``: a pickled ViewSpec → ``OK``. ``OPEN``: pickled segments → ``OK``, once a change that adds them is quick.
+    ``APPLY``: a pickled ViewChange → ``OK``, once every later search sees it. ``SEARCH``: ``a`` rows of dim float32,
+    ``b`` = k, ``c`` = ef (0: an exact scan) → ``OK`` with ``a`` rows of ``b`` ≤ k labels (u64), nearest first, then as
+    many distances (float32). ``FETCH``: labels (u64) → ``OK`` with ``a`` bytes that say which there are, then as many
+    rows of dim float32, as stored. Instead of ``OK``: ``INVALID`` (the request is wrong) or ``FAILED`` (the searcher
+    cannot do it), with a message as UTF-8.
     """
 
     OK = 0
     INVALID = 1
     FAILED = 2
     LOAD = 3
-    DELETE = 4
-    SEARCH = 5
+    OPEN = 4
+    APPLY = 5
+    SEARCH = 6
+    FETCH = 7
 
 
 class Message(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -27,8 +28,8 @@ from vectorindex.engine.errors import (
 from vectorindex.engine.ledger import NewOperation, OperationRecord, OperationState
 from vectorindex.engine.session import IngestSession
 from vectorindex.sidecar import convert, log
-from vectorindex.sidecar.build import BuildError
-from vectorindex.sidecar.errors import Conflict, NotFound, RequestError, Unavailable
+from vectorindex.sidecar.errors import BuildError, Conflict, NotFound, RequestError, Unavailable
+from vectorindex.sidecar.pace import Pace
 from vectorindex.sidecar.searcher_client import SearcherFailed, SearcherGone
 from vectorindex.sidecar.swap import Swap
 from vectorindex.wire.identity import GraphParameters
@@ -70,6 +71,7 @@ class _Run:
     id: str
     kind: OperationKind
     progress: int = 0
+    pace: Pace = field(default_factory=Pace)
     conflict: str = ""
     session: IngestSession | None = None
     task: asyncio.Task[None] = field(init=False)
@@ -286,6 +288,8 @@ class Operations:
             if isinstance(error, IdConflict):
                 run.conflict = f"{error}: {', '.join(map(repr, error.external_ids))}"
             await self._fail(run, FailureReason.INVALID_REQUEST, str(error))
+        except OutOfSpace as error:
+            await self._fail(run, FailureReason.INSUFFICIENT_STORAGE, str(error))
         except (EngineError, RequestError, SearcherFailed, SearcherGone) as error:
             await self._fail(run, FailureReason.BUILD_FAILED, str(error))
         except Exception as error:
@@ -353,13 +357,16 @@ class Operations:
 
     def _status(self, record: OperationRecord) -> OperationStatus:
         run = self._runs.get(record.id)
-        running = run is not None and record.state is OperationState.RUNNING
-        return convert.operation_status(record, self._volume_id, run.progress if run is not None and running else None)
+        if run is None or record.state is not OperationState.RUNNING:
+            return convert.operation_status(record, self._volume_id)
+        remaining = run.pace.remaining(time.monotonic())
+        return convert.operation_status(record, self._volume_id, run.progress, remaining)
 
 
 def _swap(index: Index, run: _Run) -> Swap:
     def progress(percent: int) -> None:
         run.progress = max(run.progress, percent)
+        run.pace.note(run.progress, time.monotonic())
 
     return Swap(index, run.id, progress, run.undisturbed)
 

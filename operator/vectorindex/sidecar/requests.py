@@ -6,9 +6,12 @@ They are lenient where those clients are: numbers may come as strings, ``params`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
+import numpy as np
 from aiohttp import web
+from numpy.typing import NDArray
 from pydantic import (
     AfterValidator,
     AliasChoices,
@@ -23,7 +26,8 @@ from pydantic import (
 from vectorindex.engine.errors import InvalidInput
 from vectorindex.engine.params import MAX_DIMENSIONS, validate_index_name
 from vectorindex.engine.session import SessionMode
-from vectorindex.sidecar.errors import BadRequest, Unprocessable
+from vectorindex.sidecar.errors import BadRequest, TooLarge, Unprocessable
+from vectorindex.sidecar.limits import MAX_BATCH_ROWS, MAX_BODY_BYTES, MAX_EF, MAX_FETCH, MAX_K
 from vectorindex.wire.identity import GraphParameters, Metric
 
 
@@ -78,9 +82,28 @@ class InitBody(IndexBody):
     mode: SessionMode
 
 
-class IngestBody(IndexBody):
+class Item(Body):
     external_id: str
     vector: list[float] = Field(max_length=MAX_DIMENSIONS)
+
+
+class IngestBody(IndexBody, Item):
+    pass
+
+
+class UpsertBody(IndexBody):
+    items: list[Item] = Field(min_length=1)
+
+
+class ItemsBody(IndexBody):
+    external_ids: list[str] = Field(min_length=1, max_length=MAX_FETCH)
+
+
+class SearchBody(IndexBody):
+    vectors: list[list[float]] = Field(min_length=1, max_length=MAX_BATCH_ROWS)
+    k: int = Field(default=10, ge=1, le=MAX_K)
+    ef: int | None = Field(default=None, ge=1, le=MAX_EF)
+    exact: bool = False
 
 
 class DeleteBody(IndexBody):
@@ -91,9 +114,21 @@ class DeleteBody(IndexBody):
 B = TypeVar("B", bound=BaseModel)
 
 
-async def read(request: web.Request, model: type[B]) -> B:
-    """The request's body as ``model``. Raises BadRequest if it is no JSON, Unprocessable if it has another shape."""
-    return parse(await request.read(), model)
+async def read(request: web.Request, model: type[B], limit: int = MAX_BODY_BYTES) -> B:
+    """The request's body as ``model``. Raises BadRequest if it is no JSON, Unprocessable if it has another shape,
+    TooLarge beyond ``limit`` bytes."""
+    content = await request.read()
+    if len(content) > limit:
+        raise TooLarge(f"the body has {len(content):,} bytes, and as JSON at most {limit:,} are read; send it binary")
+    return parse(content, model)
+
+
+def matrix(vectors: Sequence[Sequence[float]], dimensions: int) -> NDArray[np.float32]:
+    """(n, dimensions). Raises BadRequest, which names the row."""
+    for row, vector in enumerate(vectors):
+        if len(vector) != dimensions:
+            raise BadRequest(f"vector {row} has {len(vector)} dimensions, the index has {dimensions}")
+    return np.array(vectors, np.float32)
 
 
 def parse(content: bytes, model: type[B]) -> B:
@@ -106,6 +141,15 @@ def parse(content: bytes, model: type[B]) -> B:
         raise Unprocessable(
             "; ".join(".".join(map(str, problem["loc"])) + ": " + problem["msg"] for problem in problems[:5])
         ) from None
+
+
+def whole_rows(content: bytes, row_bytes: int, what: str) -> int:
+    """How many rows ``content`` holds. Raises BadRequest if it is empty or not whole rows."""
+    if not content:
+        raise BadRequest("the body is empty")
+    if len(content) % row_bytes:
+        raise BadRequest(f"the body has {len(content)} bytes, which is not whole rows of {row_bytes} ({what})")
+    return len(content) // row_bytes
 
 
 def integer(request: web.Request, name: str, default: int | None, *, low: int, high: int) -> int | None:

@@ -97,6 +97,8 @@ class _DataApi:
                 "bytes": state.bytes,
                 "parameters": state.parameters.to_json(),
                 "reasons": state.reasons,
+                "figures": state.figures.to_json() if state.figures else None,
+                "estimates": state.estimates.to_json() if state.estimates else None,
             }
         )
 
@@ -117,7 +119,7 @@ class _DataApi:
     async def ingest_batch(self, request: web.Request) -> web.Response:
         index = self._catalog.get(requests.required(request, "index_name"))
         content = await request.read()
-        count = _rows(content, ID_BYTES + 4 * index.dimensions, "a 32 byte ID and a vector")
+        count = requests.whole_rows(content, ID_BYTES + 4 * index.dimensions, "a 32 byte ID and a vector")
         await index.ingest_rows(content)
         return web.json_response({"success": True, "count": count})
 
@@ -181,7 +183,7 @@ class _DataApi:
         index, k, ef = self._search_arguments(request)
         requests.integer(request, "n_jobs", 1, low=-1, high=2**31)  # ours are the searcher's threads
         content = await request.read()
-        rows = _rows(content, 4 * index.dimensions, "a query")
+        rows = requests.whole_rows(content, 4 * index.dimensions, "a query")
         if rows > MAX_BATCH_ROWS:
             raise BadRequest(f"{rows} queries in one request; at most {MAX_BATCH_ROWS}")
         if rows * k > MAX_ANSWER_LABELS:
@@ -193,15 +195,6 @@ class _DataApi:
         k = requests.integer(request, "k", 10, low=1, high=MAX_K)
         assert k is not None
         return index, k, requests.integer(request, "efs", None, low=1, high=MAX_EF)
-
-
-def _rows(content: bytes, row_bytes: int, what: str) -> int:
-    """How many rows ``content`` holds. Raises BadRequest if it is empty or not whole rows."""
-    if not content:
-        raise BadRequest("the body is empty")
-    if len(content) % row_bytes:
-        raise BadRequest(f"the body has {len(content)} bytes, which is not whole rows of {row_bytes} ({what})")
-    return len(content) // row_bytes
 
 
 def _done(name: str, message: str, **more: Any) -> web.Response:

@@ -1,7 +1,7 @@
 """The front's end of one searcher: start it, ask it, end it.
 
-Two socket pairs lead to a searcher, so that a delete never queues behind searches: ``data`` (searches; any of its
-threads answers) and ``control`` (load and deletes; one thread, in order). Once a searcher is gone it never serves
+Two socket pairs lead to a searcher, so that a change never queues behind searches: ``data`` (searches; any of its
+threads answers) and ``control`` (load and changes; one thread, in order). Once a searcher is gone it never serves
 again: every request in flight and every later one ends with :class:`SearcherGone`.
 """
 
@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import pickle
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from vectorindex.engine.segments import ViewSpec
+from vectorindex.engine.segments import Segment, ViewSpec
+from vectorindex.engine.view_change import ViewChange
 from vectorindex.sidecar import ipc, log, process
 from vectorindex.sidecar.ipc import Kind, Message
 from vectorindex.sidecar.limits import MAX_BYTES_IN_FLIGHT, MAX_SEARCHES_IN_FLIGHT, search_threads
@@ -78,12 +79,21 @@ class SearcherClient:
         return self._child.pid
 
     def search(self, queries: ipc.Buffer, rows: int, k: int, ef: int) -> asyncio.Future[Message]:
-        """``rows`` x dim float32 → the answer as :class:`~vectorindex.sidecar.ipc.Kind` describes it."""
+        """``rows`` x dim float32 → the answer as :class:`~vectorindex.sidecar.ipc.Kind` describes it; ``ef`` 0: by an
+        exact scan."""
         return self._data.ask(Kind.SEARCH, rows, k, ef, queries)
 
-    async def delete(self, labels: ipc.Buffer) -> None:
-        """Returns once no later search of this searcher finds one of ``labels`` (u64)."""
-        await self._control.ask(Kind.DELETE, payload=labels)
+    def fetch(self, labels: ipc.Buffer) -> asyncio.Future[Message]:
+        """``labels`` (u64) → the answer as :class:`~vectorindex.sidecar.ipc.Kind` describes it."""
+        return self._data.ask(Kind.FETCH, payload=labels)
+
+    async def open(self, segments: Sequence[Segment]) -> None:
+        """Returns once a change that adds these segments is quick. Raises SearcherFailed when it refuses a file."""
+        await self._control.ask(Kind.OPEN, payload=pickle.dumps(segments))
+
+    async def apply(self, change: ViewChange) -> None:
+        """Returns once every later search of this searcher sees the change."""
+        await self._control.ask(Kind.APPLY, payload=pickle.dumps(change))
 
     async def wait(self) -> int:
         """Wait for the process to end, by itself or not, and return its exit code."""

@@ -1,12 +1,14 @@
-"""Which searcher serves an index, and what every delete must reach.
+"""Which searcher serves an index, and what every write must reach.
 
-Two rules make an acknowledged delete invisible to every later search:
+Two rules make each later search see an acknowledged write:
 
-- A delete is committed, applied to every attached searcher, then acknowledged; one after the other, under one lock.
-- A new searcher loads without the lock, so that deletes go on meanwhile; then, under the lock, it is given all that
-  died since, and is attached. So no delete falls between.
+- A write is committed, applied to every attached searcher, then acknowledged; one group after the other, under one
+  lock.
+- A new searcher loads without the lock, so that writes go on meanwhile; then, under the lock, it is given all that has
+  changed since, and is attached. So no write falls between.
 
-The reference is switched under the same lock, right after the transaction that makes the new view the true one.
+The reference is switched, and segments are exchanged in searchers that go on, under the same lock, right after the
+transaction that makes the new view the true one.
 """
 
 from __future__ import annotations
@@ -14,66 +16,129 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Coroutine
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vectorindex.engine.ids_file import IdTable
-from vectorindex.engine.segments import ViewSpec
-from vectorindex.engine.store import Deletion, Store
+from vectorindex.engine.errors import CorruptFile, OperationConflict
+from vectorindex.engine.ids_file import IdsFile, IdTable, open_ids
+from vectorindex.engine.rows import concatenated
+from vectorindex.engine.segments import Segment, ViewSpec
+from vectorindex.engine.store import Store
+from vectorindex.engine.view_change import ViewChange, difference
+from vectorindex.engine.writes import Upserted, Write, Written
 from vectorindex.sidecar import log, process
 from vectorindex.sidecar.errors import BadRequest, TooManyRequests, Unavailable
 from vectorindex.sidecar.searcher_client import (
     SearcherBusy,
     SearcherClient,
+    SearcherFailed,
     SearcherGone,
     SearcherRefused,
 )
 from vectorindex.sidecar.writer import Writer
 
+T = TypeVar("T")
+
 _RESTART_SECONDS = 10.0  # how long a search waits for a searcher that is being restarted
 _DRAIN_SECONDS = 30.0
-_CONFIRM_SECONDS = 60.0  # for a delete of any size; a searcher that takes longer hangs
+_CONFIRM_SECONDS = 60.0  # for a change of any size; a searcher that takes longer hangs
 _BACKOFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 class Answer(NamedTuple):
-    """``labels`` and ``distances``, each (rows, width) with width ≤ k, and the table that knows their IDs."""
+    """``labels`` and ``distances``, each (rows, width) with width ≤ k; ``tables`` that know their IDs: as they were
+    when the search was sent, and when it was answered."""
 
     labels: NDArray[np.uint64]
     distances: NDArray[np.float32]
-    ids: IdTable
+    tables: tuple[IdTable, IdTable]
+
+    def external_ids(self) -> list[list[str]]:
+        """Of each row."""
+        names = self._names()
+        return [row if len(set(row)) == len(row) else list(dict.fromkeys(row)) for row in names]
+
+    def with_distances(self) -> list[list[tuple[str, float]]]:
+        """Of each row, each ID with its distance."""
+        rows = []
+        for names, distances in zip(self._names(), self.distances.tolist(), strict=True):
+            nearest: dict[str, float] = {}
+            for name, distance in zip(names, distances, strict=True):
+                nearest.setdefault(name, distance)
+            rows.append(list(nearest.items()))
+        return rows
+
+    def _names(self) -> list[list[str]]:
+        """Of each row. An item that is being replaced may be found by its old label and by its new one."""
+        first, second = self.tables
+        flat = self.labels.ravel()
+        found = first.find(flat)
+        if None in found:
+            known = iter(second.external_ids(flat[[name is None for name in found]]))
+            found = [next(known) if name is None else name for name in found]
+        names = [name for name in found if name is not None]
+        width = self.labels.shape[1]
+        return [names[row * width : (row + 1) * width] for row in range(len(self.labels))]
 
 
-class Serving(NamedTuple):
+class Stored(NamedTuple):
+    """Of n labels: which there are in the segments, their vectors (n, dim) as stored, and the lengths (n,) of the
+    vectors as received."""
+
+    found: NDArray[np.bool_]
+    vectors: NDArray[np.float32]
+    norms: NDArray[np.float32]
+
+
+class Serving:
     """A searcher, and the IDs of the labels that it answers."""
 
-    searcher: SearcherClient
-    ids: IdTable
+    def __init__(self, searcher: SearcherClient, ids: IdTable) -> None:
+        self.searcher = searcher
+        self.ids = ids
 
     async def search(self, queries: bytes, rows: int, k: int, ef: int) -> Answer:
-        """``rows`` x dim float32 → the k nearest of each. Raises the errors of the searcher's client."""
+        """``rows`` x dim float32 → the k nearest of each; ``ef`` 0: exactly. Raises the errors of the searcher's
+        client."""
+        before = self.ids
         reply = await self.searcher.search(queries, rows, k, ef)
         count = reply.a * reply.b
         labels = np.frombuffer(reply.payload, np.uint64, count).reshape(reply.a, reply.b)
         distances = np.frombuffer(reply.payload, np.float32, count, 8 * count).reshape(reply.a, reply.b)
-        return Answer(labels, distances, self.ids)
+        return Answer(labels, distances, (before, self.ids))
+
+    async def fetch(self, labels: NDArray[np.uint64]) -> Stored:
+        """What the segments hold of these labels (n,)."""
+        before = self.ids
+        reply = await self.searcher.fetch(labels.tobytes())
+        found = np.frombuffer(reply.payload, np.bool_, reply.a)
+        vectors = np.frombuffer(reply.payload, np.float32, offset=reply.a).reshape(reply.a, -1)
+        norms = before.norms(labels)
+        return Stored(found, vectors, np.where(np.isnan(norms), self.ids.norms(labels), norms))
+
+    async def apply(self, change: ViewChange, added: Mapping[int, IdsFile]) -> None:
+        """Change what it serves, ``added``: the IDs of the segments that come. Raises the errors of the client."""
+        self.ids = self.ids.changed(change, added)
+        await self.searcher.apply(change)
 
 
 class Searchers:
     """The searchers of one index: one that serves, and during a swap a second one."""
 
-    def __init__(self, name: str, writer: Writer, store: Store) -> None:
+    def __init__(self, name: str, dimensions: int, writer: Writer, store: Store) -> None:
         self._name = name
+        self._dimensions = dimensions
         self._writer = writer
         self._store = store
         self._current: Serving | None = None
         self._serves = asyncio.Event()
         self._switches = 0
         self._stopped = False
-        self._attached: set[SearcherClient] = set()
+        self._attached: set[Serving] = set()
         self._writes = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._why_not = "the index is being loaded"
@@ -101,17 +166,24 @@ class Searchers:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(searcher.end() for searcher in self._attached))
+        await asyncio.gather(*(serving.searcher.end() for serving in self._attached))
         self._attached.clear()
 
     async def search(self, queries: bytes, rows: int, k: int, ef: int) -> Answer:
-        """``rows`` x dim float32 → the k nearest of each. Raises BadRequest, TooManyRequests, Unavailable.
+        """``rows`` x dim float32 → the k nearest of each; ``ef`` 0: exactly. Raises BadRequest, TooManyRequests,
+        Unavailable."""
+        return await self._ask(lambda serving: serving.search(queries, rows, k, ef))
 
-        A search whose searcher ends under it is repeated once, on the next one."""
+    async def fetch(self, labels: NDArray[np.uint64]) -> Stored:
+        """What the segments hold of these labels (n,). Raises TooManyRequests, Unavailable."""
+        return await self._ask(lambda serving: serving.fetch(labels))
+
+    async def _ask(self, question: Callable[[Serving], Awaitable[T]]) -> T:
+        """The answer of the searcher that serves. If it ends over the question, the next one is asked, once."""
         for _ in range(2):
             serving = self._current or await self._next()
             try:
-                return await serving.search(queries, rows, k, ef)
+                return await question(serving)
             except SearcherBusy as error:
                 raise TooManyRequests(f"index {self._name}: {error}; send fewer requests at a time") from None
             except SearcherRefused as error:
@@ -120,48 +192,67 @@ class Searchers:
                 self._drop(serving)
         raise Unavailable(f"index {self._name}: its searcher ended twice while it searched")
 
-    async def delete(self, transaction: Callable[[], Deletion]) -> Deletion:
-        """Commit ``transaction`` in the writer thread and return once no later search finds what it deleted."""
+    async def write(self, writes: Sequence[Write]) -> list[Written | OperationConflict]:
+        """Commit writes in one transaction and return once every later search sees them."""
         async with self._writes:
-            deletion = await self._writer.run(transaction)
-            if deletion.labels.size:
-                labels = deletion.labels.tobytes()
-                await asyncio.gather(*(self._apply(searcher, labels) for searcher in self._attached))
-        return deletion
+            outcomes = await self._writer.run(self._store.write, writes)
+            made = [outcome for outcome in outcomes if not isinstance(outcome, OperationConflict)]
+            rows = concatenated([outcome.rows for outcome in made if isinstance(outcome, Upserted)], self._dimensions)
+            await self._tell(ViewChange(rows, _together(outcome.labels for outcome in made)))
+        return outcomes
+
+    async def exchange(self, added: Sequence[Segment], transaction: Callable[[], ViewChange]) -> None:
+        """Commit ``transaction``, which adds segments to the view, and return once every later search sees the change.
+        The searchers go on; they open the files beforehand. Raises SearcherFailed when one refuses them."""
+        files = await asyncio.to_thread(open_ids, self._store.folder, added)
+        await asyncio.gather(*(self._open(serving, added) for serving in list(self._attached)))
+        async with self._writes:
+            await self._tell(await self._writer.run(transaction), files)
 
     async def prepare(self, snapshot: Callable[[], ViewSpec]) -> Serving:
-        """A searcher on the view that ``snapshot`` gives, attached: from now on every delete reaches it. It serves once
-        it is switched to. Raises SearcherFailed or SearcherGone."""
-        view = await self._writer.run(snapshot)
-        ids = await asyncio.to_thread(IdTable.open, view.folder, view.segments)
-        searcher = await SearcherClient.start(view)
+        """A searcher on the view that ``snapshot`` gives, attached: from now on every write reaches it. It serves once
+        it is switched to. Raises SearcherFailed, SearcherGone, CorruptFile."""
+        while True:
+            view = await self._writer.run(snapshot)
+            try:
+                return await self._prepare(view, snapshot)
+            except (SearcherFailed, CorruptFile):
+                if (await self._writer.run(snapshot)).segments == view.segments:
+                    raise
+                # A flush has put one segment in place of several meanwhile, and their files are gone.
+
+    async def _prepare(self, view: ViewSpec, snapshot: Callable[[], ViewSpec]) -> Serving:
+        ids = await asyncio.to_thread(IdTable.of, view)
+        serving = Serving(await SearcherClient.start(view), ids)
         try:
             async with self._writes:
-                died = np.setdiff1d((await self._writer.run(snapshot)).dead, view.dead)
-                if died.size:
+                change = difference(view, await self._writer.run(snapshot))
+                if not change.empty:
+                    files = await asyncio.to_thread(open_ids, view.folder, change.added)
                     async with asyncio.timeout(_CONFIRM_SECONDS):
-                        await searcher.delete(died.tobytes())
-                self._attached.add(searcher)
+                        await serving.apply(change, files)
+                self._attached.add(serving)
         except BaseException:
-            await searcher.end(grace=0)
+            await serving.searcher.end(grace=0)
             raise
-        return Serving(searcher, ids)
+        return serving
 
-    async def switch(self, serving: Serving, transaction: Callable[[], None]) -> None:
+    async def switch(self, serving: Serving, transaction: Callable[[], ViewChange]) -> None:
         """Commit ``transaction``, which makes the view of ``serving`` the index's, and let it serve. The searcher that
         served so far answers what it has and ends."""
         async with self._writes:
-            await self._writer.run(transaction)
+            change = await self._writer.run(transaction)
+            await self._apply(serving, ViewChange(change.rows, change.died), {})
             old = self._current
             self._switches += 1
             self._serve(serving)
         if old is not None:
-            self._attached.discard(old.searcher)
+            self._attached.discard(old)
             self._spawn(self._retire(old.searcher))
 
     async def abandon(self, serving: Serving) -> None:
         """End a prepared searcher that will not be switched to."""
-        self._attached.discard(serving.searcher)
+        self._attached.discard(serving)
         await serving.searcher.end(grace=0)
 
     def _serve(self, serving: Serving) -> None:
@@ -174,7 +265,7 @@ class Searchers:
             self._current = None
             self._serves.clear()
             self._why_not = "the searcher ended and is being restarted"
-        self._attached.discard(serving.searcher)
+        self._attached.discard(serving)
 
     async def _next(self) -> Serving:
         """The searcher that serves next. Raises Unavailable if none does within a while."""
@@ -186,18 +277,35 @@ class Searchers:
             raise Unavailable(f"index {self._name} does not serve: {why}")
         return self._current
 
-    async def _apply(self, searcher: SearcherClient, labels: bytes) -> None:
-        """Delete in one searcher. It is committed, so one that cannot, for whatever reason, must not serve any longer;
-        the next one starts without them."""
+    async def _open(self, serving: Serving, segments: Sequence[Segment]) -> None:
+        """Let a searcher open files that a change will add. Raises SearcherFailed when it refuses them."""
         try:
             async with asyncio.timeout(_CONFIRM_SECONDS):
-                await searcher.delete(labels)
+                await serving.searcher.open(segments)
         except SearcherGone:
-            self._attached.discard(searcher)
+            self._attached.discard(serving)
+        except TimeoutError:
+            await self._give_up(serving, "it did not open its files in time")
+
+    async def _tell(self, change: ViewChange, files: Mapping[int, IdsFile] = MappingProxyType({})) -> None:
+        if not change.empty:
+            await asyncio.gather(*(self._apply(serving, change, files) for serving in list(self._attached)))
+
+    async def _apply(self, serving: Serving, change: ViewChange, files: Mapping[int, IdsFile]) -> None:
+        """Change one searcher. It is committed, so one that cannot, for whatever reason, must not serve any longer; the
+        next one starts from what is committed."""
+        try:
+            async with asyncio.timeout(_CONFIRM_SECONDS):
+                await serving.apply(change, files)
+        except SearcherGone:
+            self._attached.discard(serving)
         except Exception as error:
-            self._attached.discard(searcher)
-            log.warning("searcher-did-not-delete", index=self._name, pid=searcher.pid, why=repr(error))
-            await searcher.end(grace=0)
+            await self._give_up(serving, repr(error))
+
+    async def _give_up(self, serving: Serving, why: str) -> None:
+        self._attached.discard(serving)
+        log.warning("searcher-did-not-change", index=self._name, pid=serving.searcher.pid, why=why)
+        await serving.searcher.end(grace=0)
 
     async def _watch(self, serving: Serving) -> None:
         """Wait for the end of the searcher that serves; unless another took its place, start the next one."""
@@ -238,3 +346,7 @@ class Searchers:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _together(labels: Iterable[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    return np.concatenate([np.empty(0, np.uint64), *labels])

@@ -1,16 +1,17 @@
 """A change of an index's list of segments, from its plan to the searcher that serves it.
 
-Plan at an LSN → build → a searcher on the new files beside the one that serves, which gets every delete from then on
-→ measure → one transaction that names the new files and records the result → switch. Whatever ends it before that
-transaction, the index is as it was.
+Flush, plan at an LSN → build → a searcher on the new files beside the one that serves, which gets every write from then
+on → measure → one transaction that names the new files and records the result → switch. A session that adds a delta to
+a main segment starts no searcher: the one that serves gets the new file. Whatever ends it before that transaction, the
+index is as it was.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,13 +19,12 @@ from numpy.typing import NDArray
 
 from vectorindex.engine.distance import Neighbours
 from vectorindex.engine.jobs import BuildJob, BuildResult
-from vectorindex.engine.params import Parameters
 from vectorindex.engine.recall import RecallSample, SampleRequest, recall
-from vectorindex.engine.session import IngestSession
+from vectorindex.engine.segments import Role
+from vectorindex.engine.session import IngestSession, SessionMode
 from vectorindex.engine.store import IndexStatus
-from vectorindex.sidecar import build, convert
-from vectorindex.sidecar.build import BuildError
-from vectorindex.sidecar.errors import TooManyRequests
+from vectorindex.sidecar import build, convert, resources
+from vectorindex.sidecar.errors import BuildError, TooManyRequests
 from vectorindex.sidecar.limits import builder_threads
 from vectorindex.sidecar.serving import Answer, Serving
 from vectorindex.wire.identity import GraphParameters
@@ -82,12 +82,19 @@ class Swap:
             parameters = convert.changed(status.parameters, changes)
             return self._store.plan_finalize(session, parameters, _threads(status.configuration))
 
-        job = await self._index.run(plan)
-
         async def judge(built: BuildResult, candidate: Serving) -> Outcome:
             return lambda: None
 
-        await self._swap(job, judge)
+        if session.mode is SessionMode.BUILD:
+            async with self._index.replacing(), self._index.flusher.sealed():
+                await self._swap(await self._index.run(plan), judge)
+            return
+        async with self._index.flusher.sealed():
+            job = await self._index.run(plan)
+        if any(segment.role is Role.MAIN for segment in job.view.segments):
+            await self._add(job)
+        else:
+            await self._swap(job, judge)
 
     async def rebuild(self, request: RebuildRequest) -> None:
         """Replace every graph by one new one of the live items, unless its recall is not good enough."""
@@ -109,11 +116,14 @@ class Swap:
     async def _replace(self, plan: Plan, verify: Verification) -> None:
         """Serve new graphs of the items that are there, unless ``verify`` refuses them."""
 
+        sample = SampleRequest(verify.samples, verify.k, queries=self._index.recent_queries.sample(verify.samples))
+
         def planned() -> tuple[IndexStatus, BuildJob]:
             before = self._store.status()
-            return before, plan(before, SampleRequest(verify.samples, verify.k))
+            return before, plan(before, sample)
 
-        before, job = await self._index.run(planned)
+        async with self._index.flusher.sealed():
+            before, job = await self._index.run(planned)
 
         async def judge(built: BuildResult, candidate: Serving) -> Outcome:
             started = time.monotonic()
@@ -121,13 +131,14 @@ class Swap:
             measured = await self._measure(built.sample, candidate, ef_before, ef_after)
             _refuse_regression(measured, verify)
             seconds = {**built.seconds, "recall": round(time.monotonic() - started, 3)}
-            return lambda: _result(before, self._store.status(), built, job.parameters, measured, seconds).to_json()
+            return lambda: _result(before, self._store.status(), built, job, measured, seconds).to_json()
 
         await self._swap(job, judge)
 
     async def _swap(self, job: BuildJob, judge: Judge) -> None:
-        try:
+        async with self._discarding(job):
             built = await build.run(job, self._progress)
+            resources.require_for_searcher(job)
             candidate = await self._index.searchers.prepare(lambda: self._store.candidate(job, built))
             try:
                 outcome = await judge(built, candidate)
@@ -139,11 +150,25 @@ class Swap:
                 with self._undisturbed():
                     await self._index.searchers.abandon(candidate)
                 raise
+        await self._index.refresh_parameters()
+
+    async def _add(self, job: BuildJob) -> None:
+        """Put the new segment beside those that serve."""
+        async with self._discarding(job):
+            built = await build.run(job, self._progress)
+            added = await self._index.run(self._store.new_segments, job, built)
+            with self._undisturbed():
+                await self._index.searchers.exchange(added, lambda: self._store.commit(job, built, self._operation_id))
+
+    @asynccontextmanager
+    async def _discarding(self, job: BuildJob) -> AsyncIterator[None]:
+        """Remove what a build has written if the block ends early."""
+        try:
+            yield
         except BaseException:
             with self._undisturbed():
                 await self._index.run(self._store.discard, job)
             raise
-        await self._index.refresh_parameters()
 
     async def _measure(self, sample: RecallSample | None, candidate: Serving, ef: int, new_ef: int) -> Recall | None:
         """The same queries through the graphs that serve and through the new one, each with its own ef_search."""
@@ -156,7 +181,7 @@ class Swap:
             content = part.astype("<f4").tobytes()
             old.append(await self._search_when_free(content, len(part), sample.search_k, ef))
             new.append(await candidate.search(content, len(part), sample.search_k, new_ef))
-        dead = (await self._index.run(self._store.view_spec)).dead
+        dead = await self._index.run(self._store.dead_labels)
         before = await asyncio.to_thread(_recall, sample, old, dead)
         after = await asyncio.to_thread(_recall, sample, new, dead)
         if before is None or after is None:
@@ -179,7 +204,7 @@ def _result(
     before: IndexStatus,
     now: IndexStatus,
     built: BuildResult,
-    parameters: Parameters,
+    job: BuildJob,
     measured: Recall | None,
     seconds: dict[str, float],
 ) -> GraphResult:
@@ -196,8 +221,9 @@ def _result(
         computations=Computations(before=computations.before, after=computations.after) if computations else None,
         links_repaired=built.links_repaired,
         unreachable=BeforeAfter(before=built.unreachable_before, after=built.unreachable),
-        parameters=convert.parameters_in_force(parameters),
+        parameters=convert.parameters_in_force(job.parameters),
         seconds=seconds,
+        threads=job.threads,
     )
 
 

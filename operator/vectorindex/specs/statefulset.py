@@ -10,6 +10,7 @@ from typing import Any
 from vectorindex.api import VectorIndex, names
 from vectorindex.api.vectorindex import Storage
 from vectorindex.specs.meta import build_metadata
+from vectorindex.wire import environment
 
 USER = 65_532  # the image's own user, which is not root
 
@@ -75,7 +76,11 @@ def _build_container(index: VectorIndex, default_image: str) -> dict[str, Any]:
             *("--port", str(names.PORT)),
             *("--identity", f"{names.IDENTITY_DIRECTORY}/{names.IDENTITY_KEY}"),
         ],
-        "env": [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+        "env": [
+            {"name": environment.POD_NAME, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            _limit(environment.MEMORY_LIMIT, "limits.memory", "1"),
+            _limit(environment.CPU_LIMIT, "limits.cpu", "1m"),
+        ],
         "ports": [{"name": names.PORT_NAME, "containerPort": names.PORT, "protocol": "TCP"}],
         # Alive long before it is ready: the server answers first and loads its graphs then, however long it takes.
         # It listens after a second; a probe before that would put a warning into the pod's events.
@@ -96,6 +101,12 @@ def _build_container(index: VectorIndex, default_image: str) -> dict[str, Any]:
     if managed.resources is not None:
         container["resources"] = managed.resources.to_dict()
     return container
+
+
+def _limit(name: str, resource: str, divisor: str) -> dict[str, Any]:
+    """A limit of this container in units of ``divisor``, also one that the namespace's LimitRange sets."""
+    reference = {"containerName": names.CONTAINER, "resource": resource, "divisor": divisor}
+    return {"name": name, "valueFrom": {"resourceFieldRef": reference}}
 
 
 def _probe(path: str, *, period: int, timeout: int, failures: int) -> dict[str, Any]:

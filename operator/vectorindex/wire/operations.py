@@ -45,6 +45,8 @@ class FailureReason(StrEnum):
 
     RECALL_REGRESSED = "RecallRegressed"
     INVALID_REQUEST = "InvalidRequest"
+    INSUFFICIENT_MEMORY = "InsufficientMemory"
+    INSUFFICIENT_STORAGE = "InsufficientStorage"
     INDEX_CORRUPT = "IndexCorrupt"
     BUILD_FAILED = "BuildFailed"
     RESTART_LIMIT_EXCEEDED = "RestartLimitExceeded"
@@ -119,7 +121,8 @@ class BeforeAfter(WireModel):
 
 
 class Recall(WireModel):
-    """recall@k against exact search, 0..1, through the old and the new graph with the same ``n`` queries."""
+    """recall@k against exact search, 0..1, through the old and the new graph with the same ``n`` queries. ``kind``:
+    RecentQueries, a sample of those that were searched, or where there were too few MovedItems, made from the items."""
 
     before: float
     after: float
@@ -144,10 +147,10 @@ class ParametersInForce(WireModel):
 
 class GraphResult(WireModel):
     """What a rebuild or an optimize did. ``vectors``: live items; ``bytes``: the files of the index; ``links_repaired``
-    were put across the gaps of deleted items, or to make items reachable; ``seconds``: by phase. ``recall`` and
-    ``computations`` are None when there was nothing to measure them on, or nothing has changed. ``erased_before``: of
-    items that were deleted or replaced before it no byte is left in any file of the index; None, and then
-    ``erasure_blocked`` says why, when that could not be said at the end."""
+    were put across the gaps of deleted items, or to make items reachable; ``seconds``: by phase, with ``threads`` at
+    work. ``recall`` and ``computations`` are None when there was nothing to measure them on, or nothing has changed.
+    ``erased_before``: of items that were deleted or replaced before it no byte is left in any file of the index; None,
+    and then ``erasure_blocked`` says why, when that could not be said at the end."""
 
     vectors: BeforeAfter
     bytes: BeforeAfter
@@ -157,13 +160,15 @@ class GraphResult(WireModel):
     unreachable: BeforeAfter
     parameters: ParametersInForce
     seconds: dict[str, float] = Field(default_factory=dict)
+    threads: int = 1
     erased_before: AwareDatetime | None = None
     erasure_blocked: str | None = None
 
 
 class OperationStatus(WireModel):
     """An operation as the sidecar answers it. ``kind`` is None for one that was cancelled before it arrived;
-    ``progress`` is in percent; ``restarts`` counts how often the sidecar took it up again after its own restart."""
+    ``progress`` is in percent; ``remaining_seconds``: about how long it still runs, None while that is unknown;
+    ``restarts`` counts how often the sidecar took it up again after its own restart."""
 
     id: str
     kind: OperationKind | None = None
@@ -171,6 +176,7 @@ class OperationStatus(WireModel):
     reason: str = ""
     message: str = ""
     progress: int = Field(default=0, ge=0, le=100)
+    remaining_seconds: int | None = None
     restarts: int = 0
     volume_id: str
     object: ObjectReference | None = None

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pydantic import AwareDatetime, Field
 
 from vectorindex.wire.base import WireModel
+from vectorindex.wire.identity import GraphParameters
 from vectorindex.wire.operations import OperationStatus, ParametersInForce
 
 
@@ -49,12 +50,42 @@ class Configuration(WireModel):
     desired_ef_construction: int | None = Field(default=None, ge=1, le=10_000)
 
 
+class MaintenanceFigures(WireModel):
+    """What the need of a rebuild is judged by. ``deleted_percent``: of all ``stored`` items; ``delta_percent``: of the
+    live ones. Each counts from its limit on, where there are at least ``min_items`` such items. ``wanted``: what the
+    next rebuild should use, None where nothing is asked for; what is in force stands in the state."""
+
+    stored: int
+    deleted_percent: float
+    deleted_limit_percent: int
+    delta_percent: float
+    delta_limit_percent: int
+    min_items: int
+    wanted: GraphParameters = GraphParameters()
+
+
+class Estimate(WireModel):
+    """What a run would take now, to two digits. ``memory_bytes``: at its peak, beside what is in use; ``disk_bytes``:
+    of free space, for new files beside the old. ``measured``: the seconds are by the last run of its kind on this
+    volume, otherwise by a model."""
+
+    seconds: int
+    memory_bytes: int
+    disk_bytes: int
+    measured: bool
+
+
+class Estimates(WireModel):
+    rebuild: Estimate
+    optimize: Estimate
+
+
 class IndexState(WireModel):
-    """One pod's index. ``sequence`` grows with every acknowledged write; ``volume_id`` names the volume and
-    ``boot_id`` the process; a result counts only for the volume that gave it. ``erased_before``: the seal of the last
-    rebuild or optimize; of items that were deleted or replaced before it no byte is left in any file of the index, its
-    snapshots on the volume included. None while ``erasure_blocked`` says what stands against it, or when neither has
-    run."""
+    """One pod's index. ``sequence`` grows by one with every acknowledged write; ``volume_id`` names the volume and
+    ``boot_id`` the process; a result counts only for the volume that gave it. ``segments``: graphs that a search asks;
+    ``tail``: items that are in none of them yet. ``erased_before``: the seal of the last rebuild or optimize; of items
+    that were deleted or replaced before it no byte is left in any file of the index, its snapshots on the volume
+    included. None while ``erasure_blocked`` says what stands against it, or when neither has run."""
 
     volume_id: str
     boot_id: str
@@ -64,6 +95,8 @@ class IndexState(WireModel):
     metric: str
     sequence: int
     counts: Counts
+    segments: int = 0
+    tail: int = 0
     bytes: int
     erased_before: AwareDatetime | None = None
     erasure_blocked: str | None = None
@@ -71,5 +104,7 @@ class IndexState(WireModel):
     configuration: Configuration = Configuration()
     needs_rebuild: bool = False
     reasons: tuple[MaintenanceReason, ...] = ()
+    figures: MaintenanceFigures | None = None
+    estimates: Estimates | None = None
     read_only: str | None = None
     operations: tuple[OperationStatus, ...] = ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.apiserver.operator.world import World, conditions, random_items, thaw
@@ -29,7 +31,11 @@ def test_what_was_deleted_is_taken_out_of_the_graph(index: World) -> None:
     index.create("IndexDelete", "third", {"indexRef": {"name": INDEX}, "externalIDs": IDS[:400]})
     index.finished("IndexDelete", "third")
     needed = index.reason("VectorIndex", INDEX, "DeletedRatio", "MaintenanceNeeded")
-    assert needed["message"].endswith("create an IndexOptimize, or an IndexRebuild")
+    effort = r"\(about \d+ s and \d+ MB of memory on each pod\)"
+    assert re.search(f"create an IndexOptimize {effort}, or an IndexRebuild {effort}$", needed["message"]), needed
+    for pod in index.get("VectorIndex", INDEX)["status"]["pods"]:
+        assert pod["optimizeEstimate"]["measured"] is False
+        assert 0 < pod["optimizeEstimate"]["memoryBytes"] <= pod["rebuildEstimate"]["memoryBytes"]
     index.create("IndexOptimize", "mend", {"indexRef": {"name": INDEX}, "verify": {"minRecallPercent": 80}})
     status = index.finished("IndexOptimize", "mend")
     stated = conditions(status)["Succeeded"]

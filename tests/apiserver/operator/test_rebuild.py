@@ -51,7 +51,9 @@ def test_deleted_items_ask_for_a_rebuild_which_removes_them(index: World) -> Non
     index.create("IndexDelete", "quarter", {"indexRef": {"name": INDEX}, "externalIDs": IDS[:500]})
     index.finished("IndexDelete", "quarter")
     needed = index.reason("VectorIndex", INDEX, "DeletedRatio", "MaintenanceNeeded")
-    assert needed["message"].startswith("500 of 2,000 items (25 %) are deleted, the limit is 20 %; create an Index")
+    assert needed["message"].startswith(
+        "25.0 % of the stored items are deleted (500 of 2,000), the limit is 20 %; create an Index"
+    )
     rebuild(index, "clean", params={"m": 24})
     status = index.finished("IndexRebuild", "clean")
     assert conditions(status)["Succeeded"]["reason"] == "Completed"

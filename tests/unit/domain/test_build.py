@@ -210,9 +210,37 @@ def test_an_optimize_is_called_by_its_name() -> None:
         for reply in (at_work(1, 50), FAILED)
     ]
     assert [condition.message for condition in said if condition is not None] == [
-        "optimizing pod vi-1 (2 of 3)",
+        "optimizing pod vi-1 (2 of 3), 50 %",
         "pod vi-1: recall would fall; optimized, and kept: vi-0",
     ]
+
+
+@pytest.mark.parametrize(
+    ("progress", "written", "answered", "shown", "words"),
+    [
+        pytest.param(0, None, None, None, "(1 of 3)", id="it has just begun"),
+        pytest.param(3, None, None, None, "(1 of 3), 3 %", id="nothing is known of its pace"),
+        pytest.param(45, 200, 123, 130, "(1 of 3), 45 %, about 2 minutes left", id="to two digits"),
+        pytest.param(45, 200, 7, 7, "(1 of 3), 45 %, about 7 s left", id="seconds"),
+        pytest.param(44, 200, 190, 200, "(1 of 3), 44 %, about 3 minutes left", id="no progress, nothing new"),
+        pytest.param(44, None, 190, 190, "(1 of 3), 44 %, about 3 minutes left", id="known by now"),
+        pytest.param(99, 5, None, None, "(1 of 3), 99 %", id="begun anew, so unknown again"),
+    ],
+)
+def test_how_long_a_pod_still_takes(
+    progress: int, written: int | None, answered: int | None, shown: int | None, words: str
+) -> None:
+    """44 % is what the status says so far."""
+    before = row(0, "Running", attempt=1, progressPercent=44) | (
+        {} if written is None else {"remainingSeconds": written}
+    )
+    run = rebuild_run(begun(pods=[before, row(1, "Pending"), row(2, "Pending")]))
+    reply = at_work(0, progress, remaining_seconds=answered)
+    status = summarize(snapshot(run), Work(()), {"vi-0": reply}).status
+    assert status.pods[0].remaining_seconds == shown
+    condition = status.condition("Succeeded")
+    assert condition is not None
+    assert condition.message == f"rebuilding pod vi-0 {words}"
 
 
 FAILED = at_work(1, 50, state=OperationState.FAILED, reason="RecallRegressed", message="recall would fall")

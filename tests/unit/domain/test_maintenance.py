@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vectorindex.api.common import Parameters, ParametersInForce
-from vectorindex.api.vectorindex import Maintenance, PodStatus
+from vectorindex.api.vectorindex import Estimate, Maintenance, PodStatus
 from vectorindex.domain.maintenance import Figures, maintenance_needed
 
 
@@ -14,6 +14,16 @@ def pod(live: int, deleted: int = 0, delta: int = 0, m: int = 16, name: str = "v
     return PodStatus(
         name=name, ready=True, vectors=live, deleted_vectors=deleted, delta_vectors=delta, parameters=in_force
     )
+
+
+def estimated(optimize: int, rebuild: int, rebuild_memory: int) -> PodStatus:
+    """A pod of which a quarter is deleted, with estimates in seconds and MB."""
+
+    def estimate(seconds: int, memory: int) -> Estimate:
+        return Estimate(seconds=seconds, memory_bytes=memory * 1_000_000, disk_bytes=0, measured=True)
+
+    estimates = {"optimize_estimate": estimate(optimize, 30), "rebuild_estimate": estimate(rebuild, rebuild_memory)}
+    return pod(4_500, 1_500).model_copy(update=estimates)
 
 
 @pytest.mark.parametrize(
@@ -51,12 +61,21 @@ def test_reasons(
     [
         pytest.param(
             Figures([pod(4_500, 1_500)], Maintenance(), Parameters()),
-            "1,500 of 6,000 items (25 %) are deleted, the limit is 20 %; create an IndexOptimize, or an IndexRebuild",
+            "25.0 % of the stored items are deleted (1,500 of 6,000), the limit is 20 %; create an IndexOptimize, or "
+            "an IndexRebuild",
             id="deleted",
         ),
         pytest.param(
+            Figures([estimated(1, 9, 38), estimated(2, 8, 40)], Maintenance(), Parameters()),
+            "25.0 % of the stored items are deleted (1,500 of 6,000), the limit is 20 %; create an IndexOptimize "
+            "(about 2 s and 30 MB of memory on each pod), or an IndexRebuild (about 9 s and 40 MB of memory on each "
+            "pod)",
+            id="what the runs would take, where it is most",
+        ),
+        pytest.param(
             Figures([pod(10_000, 0, 2_000)], Maintenance(), Parameters()),
-            "2,000 of 10,000 items (20 %) lie outside the main graph, the limit is 10 %; create an IndexRebuild",
+            "20.0 % of the items lie outside the main graph (2,000 of 10,000), the limit is 10 %; create an "
+            "IndexRebuild",
             id="delta",
         ),
         pytest.param(

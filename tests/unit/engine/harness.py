@@ -14,9 +14,12 @@ from vectorindex.engine.ids_file import IdTable
 from vectorindex.engine.jobs import BuildJob, BuildResult, Phase
 from vectorindex.engine.params import IndexSpec, Metric, Parameters
 from vectorindex.engine.recall import SampleRequest
+from vectorindex.engine.rows import Rows
 from vectorindex.engine.session import IngestSession, SessionMode
 from vectorindex.engine.store import Store
 from vectorindex.engine.view import View
+from vectorindex.engine.view_change import ViewChange
+from vectorindex.engine.writes import Upserted
 
 Vectors = NDArray[np.float32]
 DIMENSIONS = 8
@@ -53,6 +56,23 @@ def load(store: Store, items: Mapping[str, Vectors], mode: SessionMode = Session
     return built
 
 
+def write(store: Store, items: Mapping[str, Vectors]) -> Upserted:
+    """Without a session."""
+    return store.upsert(list(items), np.stack(list(items.values())))
+
+
+def flush(store: Store, *views: View) -> BuildResult | None:
+    """One flush, which each of the views sees; None when there is nothing to flush."""
+    job = store.plan_flush()
+    if job is None:
+        return None
+    built = run(job)
+    change = store.commit(job, built)
+    for view in views:
+        view.apply(change)
+    return built
+
+
 def rebuild(store: Store, parameters: Parameters | None = None, sample: SampleRequest | None = None) -> BuildResult:
     job = store.plan_rebuild(parameters, 1, sample)
     built = run(job)
@@ -74,10 +94,15 @@ def run(job: BuildJob) -> BuildResult:
     return build(job, ignore)
 
 
+def bury(view: View, labels: NDArray[np.uint64]) -> None:
+    """What a searcher is told of a delete."""
+    view.apply(ViewChange(Rows.none(view.dimensions), labels))
+
+
 def search_ids(store: Store, queries: Vectors, k: int, ef: int = 100) -> list[list[str]]:
     """External IDs that a new searcher of the current view finds for each query."""
     spec = store.view_spec()
-    table = IdTable.open(spec.folder, spec.segments)
+    table = IdTable.of(spec)
     found = View.load(spec).search(queries, k, ef)
     return [table.external_ids(labels) for labels in found.labels]
 

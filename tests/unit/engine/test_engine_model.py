@@ -1,4 +1,5 @@
-"""Random sessions, deletes, rebuilds, optimizes and restarts, against a plain dictionary with exact search."""
+"""Random sessions, upserts, deletes, flushes, rebuilds, optimizes and restarts, against a plain dictionary with exact
+search."""
 
 from __future__ import annotations
 
@@ -18,16 +19,18 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.unit.engine.harness import Vectors, distances, new_index, run, segment_files
+from tests.unit.engine.harness import Vectors, bury, distances, flush, new_index, run, segment_files
 from vectorindex.engine.errors import IdConflict
 from vectorindex.engine.ids_file import IdTable
 from vectorindex.engine.jobs import BuildJob, BuildResult, JobKind
 from vectorindex.engine.ledger import NewOperation, OperationState
 from vectorindex.engine.params import Metric, Parameters
 from vectorindex.engine.recall import SampleRequest
+from vectorindex.engine.segments import Role
 from vectorindex.engine.session import IngestSession, SessionMode
 from vectorindex.engine.store import Store
 from vectorindex.engine.view import View
+from vectorindex.engine.view_change import ViewChange
 
 DIMENSIONS = 3
 IDS = [f"id{number}" for number in range(24)] + ["naïve ✓", "x" * 512]
@@ -40,7 +43,7 @@ parameters = st.builds(Parameters, m=st.integers(2, 6), ef_construction=st.integ
 
 
 class Step(Enum):
-    """Of a build in order; after each of them items may be deleted, or the build ends early."""
+    """Of a build in order; after each of them others may write and flush, or the build ends early."""
 
     SEALED = 0
     BUILT = 1
@@ -56,7 +59,6 @@ class Interruption(Enum):
 interruptions = st.none() | st.tuples(
     st.sampled_from([Step.SEALED, Step.BUILT, Step.LOADED]), st.sampled_from(Interruption)
 )
-deletes_between = st.dictionaries(st.sampled_from([Step.SEALED, Step.BUILT, Step.LOADED]), requests, max_size=2)
 
 
 @st.composite
@@ -68,6 +70,19 @@ def session_rows(draw: st.DrawFn, distinct: bool = False) -> list[Row]:
     values = random.integers(-3, 4, (len(names), DIMENSIONS))
     values[~values.any(axis=1)] = 1
     return list(zip(names.tolist(), values.tolist(), strict=True))
+
+
+class Meanwhile(Enum):
+    """What others do while a build runs."""
+
+    DELETE = 0
+    UPSERT = 1
+    FLUSH = 2
+
+
+actions = st.lists(st.tuples(st.sampled_from(Meanwhile), requests, session_rows()), max_size=2)
+meanwhile = st.dictionaries(st.sampled_from([Step.SEALED, Step.BUILT, Step.LOADED]), actions, max_size=2)
+Between = dict[Step, list[tuple[Meanwhile, list[str], list[Row]]]]
 
 
 class Engine(RuleBasedStateMachine):
@@ -88,13 +103,13 @@ class Engine(RuleBasedStateMachine):
     def serve(self) -> None:
         spec = self.store.view_spec()
         self.views = [View.load(spec)]
-        self.table = IdTable.open(spec.folder, spec.segments)
+        self.table = IdTable.of(spec)
 
     @rule(
         mode=st.sampled_from([SessionMode.BUILD, SessionMode.UPSERT]),
         rows=session_rows(),
         batch=st.integers(1, 40),
-        between=deletes_between,
+        between=meanwhile,
         interruption=interruptions,
     )
     def ingest(
@@ -102,10 +117,11 @@ class Engine(RuleBasedStateMachine):
         mode: SessionMode,
         rows: list[Row],
         batch: int,
-        between: dict[Step, list[str]],
+        between: Between,
         interruption: tuple[Step, Interruption] | None,
     ) -> None:
         session = self.fill_session(mode, rows, batch)
+        self.flush_all()
         job = self.store.plan_finalize(session, None, threads=1)
         self.finish(job, session, rows, between, interruption)
 
@@ -113,7 +129,7 @@ class Engine(RuleBasedStateMachine):
         rows=session_rows(distinct=True),
         twice=st.booleans(),
         new=st.booleans(),
-        between=deletes_between,
+        between=meanwhile,
         interruption=interruptions,
     )
     def insert(
@@ -121,7 +137,7 @@ class Engine(RuleBasedStateMachine):
         rows: list[Row],
         twice: bool,
         new: bool,
-        between: dict[Step, list[str]],
+        between: Between,
         interruption: tuple[Step, Interruption] | None,
     ) -> None:
         if new:
@@ -130,6 +146,7 @@ class Engine(RuleBasedStateMachine):
             rows = rows + rows[:1]
         names = [name for name, _ in rows]
         session = self.fill_session(SessionMode.INSERT, rows, batch=10)
+        self.flush_all()
         conflicts = {name for name in names if name in self.items or names.count(name) > 1}
         if conflicts:
             with pytest.raises(IdConflict) as raised:
@@ -147,20 +164,20 @@ class Engine(RuleBasedStateMachine):
             session.append([name for name, _ in part], np.array([vector for _, vector in part], np.float32))
         return session
 
-    @rule(parameters=st.none() | parameters, between=deletes_between, interruption=interruptions)
+    @rule(parameters=st.none() | parameters, between=meanwhile, interruption=interruptions)
     def rebuild(
         self,
         parameters: Parameters | None,
-        between: dict[Step, list[str]],
+        between: Between,
         interruption: tuple[Step, Interruption] | None,
     ) -> None:
+        self.flush_all()
         job = self.store.plan_rebuild(parameters, 1, SampleRequest(n=5, k=3))
         self.finish(job, None, [], between, interruption)
 
-    @rule(threads=st.integers(1, 2), between=deletes_between, interruption=interruptions)
-    def optimize(
-        self, threads: int, between: dict[Step, list[str]], interruption: tuple[Step, Interruption] | None
-    ) -> None:
+    @rule(threads=st.integers(1, 2), between=meanwhile, interruption=interruptions)
+    def optimize(self, threads: int, between: Between, interruption: tuple[Step, Interruption] | None) -> None:
+        self.flush_all()
         job = self.store.plan_optimize(threads, SampleRequest(n=5, k=3))
         self.finish(job, None, [], between, interruption)
 
@@ -169,11 +186,12 @@ class Engine(RuleBasedStateMachine):
         job: BuildJob,
         session: IngestSession | None,
         rows: list[Row],
-        between: dict[Step, list[str]],
+        between: Between,
         interruption: tuple[Step, Interruption] | None,
     ) -> None:
-        """From the seal to the swap, with deletes after each step, or to an early end."""
+        """From the seal to the swap, with what others do after each step, or to an early end."""
         built: BuildResult | None = None
+        replacing = job.session is not None and job.session.mode is SessionMode.BUILD
         for step in Step:
             if step is Step.BUILT:
                 built = run(job)
@@ -182,9 +200,22 @@ class Engine(RuleBasedStateMachine):
                 self.views.append(View.load(self.store.candidate(job, built)))
             elif step is Step.SWAPPED:
                 assert built is not None
-                self.swap(job, built, rows)
-            if step in between:
-                self.delete(between[step], named=False)
+                if job.session is not None and job.session.mode is SessionMode.INSERT:
+                    conflicts = {name for name, _ in rows if name in self.items}
+                    if conflicts:
+                        with pytest.raises(IdConflict):
+                            self.store.commit(job, built)
+                        interruption = (step, Interruption.ABANDONED)
+                if interruption != (step, Interruption.ABANDONED):
+                    self.swap(job, built, rows)
+            for action, names, new in between.get(step, []):
+                if action is Meanwhile.DELETE:
+                    self.delete(names, named=False)
+                elif action is Meanwhile.UPSERT and not replacing:
+                    self.upsert(new)
+                elif action is Meanwhile.FLUSH and not replacing:
+                    flush(self.store, *self.views)
+                    self.table = IdTable.of(self.store.view_spec())
             if interruption == (step, Interruption.RESTARTED):
                 self.restart()
                 return
@@ -198,16 +229,17 @@ class Engine(RuleBasedStateMachine):
 
     def swap(self, job: BuildJob, built: BuildResult, rows: list[Row]) -> None:
         before = self.store.status()
-        self.store.commit(job, built)
+        change = self.store.commit(job, built)
+        bury(self.views[1], change.died)
         after = self.store.status()
         assert built.unreachable == 0
         if job.kind is JobKind.REBUILD:
             assert after.parameters == job.parameters
-            assert after.counts.delta == 0
+            assert all(new.role is Role.DELTA for new in after.segments if new.generation not in job.generations)
         elif job.kind is JobKind.OPTIMIZE:
             assert after.parameters == before.parameters
             dead_at_seal = len(job.view.dead)
-            assert after.counts.deleted == before.counts.deleted - dead_at_seal
+            assert after.counts.deleted <= before.counts.deleted - dead_at_seal
             assert after.counts.delta == before.counts.delta
             places = [(segment.role, segment.first_lsn, segment.parameters) for segment in before.segments]
             assert all((new.role, new.first_lsn, new.parameters) in places for new in after.segments)
@@ -218,7 +250,36 @@ class Engine(RuleBasedStateMachine):
                 self.items.clear()
             self.items.update((name, np.array(vector, np.float32)) for name, vector in rows)
         self.views = self.views[1:]
-        self.table = IdTable.open(self.store.folder, self.store.status().segments)
+        self.table = IdTable.of(self.store.view_spec())
+
+    @rule(rows=session_rows())
+    def upsert(self, rows: list[Row]) -> None:
+        if not rows:
+            return
+        upserted = self.store.upsert([name for name, _ in rows], np.array([vector for _, vector in rows], np.float32))
+        self.writes += 1
+        assert upserted.lsn == self.writes
+        last = {name: np.array(vector, np.float32) for name, vector in rows}
+        assert upserted.rows.external_ids == tuple(last)
+        assert len(upserted.labels) == sum(name in self.items for name in last)
+        self.items.update(last)
+        for view in self.views:
+            view.apply(ViewChange(upserted.rows, upserted.labels))
+        self.table = IdTable.of(self.store.view_spec())
+
+    @rule()
+    def flush_once(self) -> None:
+        before = self.store.status()
+        built = flush(self.store, *self.views)
+        assert (built is None) == (before.tail_rows == 0)
+        after = self.store.status()
+        assert after.counts.live == before.counts.live
+        assert after.tail_rows == 0
+        self.table = IdTable.of(self.store.view_spec())
+
+    def flush_all(self) -> None:
+        while flush(self.store, *self.views) is not None:
+            pass
 
     @rule(names=requests, named=st.booleans())
     def delete(self, names: list[str], named: bool) -> None:
@@ -233,7 +294,7 @@ class Engine(RuleBasedStateMachine):
         for name in distinct:
             self.items.pop(name, None)
         for view in self.views:
-            view.mark_deleted(deletion.labels)
+            bury(view, deletion.labels)
         if operation is not None:
             again = self.store.delete(names, operation)
             assert again.record is not None

@@ -25,7 +25,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_ids_by_label_in_the_order_asked(path: Path, tmp_path: Path) -> None:
     write_ids(tmp_path / "0000000002.ids", np.array([2_000], np.uint64), [b"later"], np.ones(1, np.float32))
-    table = IdTable([IdsFile.open(path), IdsFile.open(tmp_path / "0000000002.ids")])
+    table = IdTable({1: IdsFile.open(path), 2: IdsFile.open(tmp_path / "0000000002.ids")}, {})
     asked = np.array([2_000, 8, 3, 1_000, 7, 3], np.uint64)
     assert table.external_ids(asked) == ["later", IDS[2], "a", "z", IDS[1], "a"]
     assert table.external_ids(asked[:0]) == []
@@ -34,7 +34,7 @@ def test_ids_by_label_in_the_order_asked(path: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("label", [0, 4, 999, 1_001, 2**64 - 1])
 def test_a_label_of_no_segment_is_an_error(path: Path, label: int) -> None:
     with pytest.raises(KeyError, match=str(label)):
-        IdTable([IdsFile.open(path)]).external_ids(np.array([3, label], np.uint64))
+        IdTable({1: IdsFile.open(path)}, {}).external_ids(np.array([3, label], np.uint64))
 
 
 def test_norms_are_kept(path: Path) -> None:

@@ -10,7 +10,7 @@ import hnswlib
 import numpy as np
 import pytest
 
-from tests.unit.engine.harness import DIMENSIONS, Vectors, distances, load, new_index, random_items, run
+from tests.unit.engine.harness import DIMENSIONS, Vectors, bury, distances, load, new_index, random_items, run
 from vectorindex.engine.build import build
 from vectorindex.engine.distance import Neighbours, hnswlib_space, nearest
 from vectorindex.engine.errors import BuildFailed, CorruptFile, InvalidInput
@@ -74,8 +74,8 @@ def test_equal_vectors_are_all_found(tmp_path: Path, metric: Metric, k: int) -> 
 
 def test_marking_is_idempotent_and_ignores_strangers(tmp_path: Path) -> None:
     view, items = loaded(tmp_path, Metric.L2, 100)
-    view.mark_deleted(np.array([3, 3, 99, 100, 2**63], np.uint64))
-    view.mark_deleted(np.array([3], np.uint64))
+    bury(view, np.array([3, 3, 99, 100, 2**63], np.uint64))
+    bury(view, np.array([3], np.uint64))
     assert view.live == 98
     assert 3 not in view.search(items[3:4], 10, 10).labels
 
@@ -105,7 +105,7 @@ def test_what_is_marked_is_not_found_by_searches_that_start_later(tmp_path: Path
         try:
             for start in range(0, len(order), 50):
                 labels = order[start : start + 50]
-                view.mark_deleted(labels)
+                bury(view, labels)
                 dead.update(labels.tolist())
         finally:
             ended.set()
@@ -146,6 +146,7 @@ def sample(k: int, truth: list[int], truth_distances: list[float], own: int = 99
         self_labels=np.array([own], np.uint64),
         truth_labels=np.array([truth], np.uint64),
         truth_distances=np.array([truth_distances], np.float32),
+        newest=100,
         k=k,
         metric=Metric.L2,
     )
@@ -183,7 +184,7 @@ def test_recall_of_a_built_sample(tmp_path: Path, metric: Metric) -> None:
     assert len(built.sample.queries) == 50
     view = View.load(store.view_spec())
     dead = store.delete([f"item-{number}" for number in range(0, 1_500, 10)]).labels
-    view.mark_deleted(dead)
+    bury(view, dead)
     exact = view.search_exact(built.sample.queries, built.sample.search_k)
     assert recall(built.sample, exact, dead) == 1.0
     careless = recall(built.sample, view.search(built.sample.queries, built.sample.search_k, 1), dead)
@@ -249,7 +250,7 @@ def test_progress_rises_through_all_phases(tmp_path: Path) -> None:
     load(store, random_items(3_000))
     seen: list[int] = []
     job = store.plan_rebuild(None, 2, SampleRequest())
-    built = build(job, lambda phase, part: seen.append(overall_progress(phase, part)))
+    built = build(job, lambda phase, part: seen.append(overall_progress(job.kind, phase, part)))
     assert seen == sorted(seen)
     assert 0 <= seen[0] < seen[-1] < 100
     assert len({percent for percent in seen if 2 < percent < 90}) >= 2

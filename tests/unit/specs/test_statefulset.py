@@ -83,7 +83,12 @@ def test_the_sidecar_is_started_for_its_index(index: VectorIndex) -> None:
         *("--port", "8080"),
         *("--identity", "/etc/vectorindex/identity.json"),
     ]
-    assert result["env"] == [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
+    sources = {variable["name"]: variable["valueFrom"] for variable in result["env"]}
+    assert sources["POD_NAME"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+    assert {name: source["resourceFieldRef"] for name, source in sources.items() if name != "POD_NAME"} == {
+        "MEMORY_LIMIT_BYTES": {"containerName": "sidecar", "resource": "limits.memory", "divisor": "1"},
+        "CPU_LIMIT_MILLICORES": {"containerName": "sidecar", "resource": "limits.cpu", "divisor": "1m"},
+    }
     assert {mount["name"]: mount["mountPath"] for mount in result["volumeMounts"]} == {
         "data": "/data",
         "identity": "/etc/vectorindex",

@@ -22,6 +22,7 @@ from tests.unit.engine.harness import (
     random_items,
     rebuild,
     search_ids,
+    write,
 )
 from vectorindex.engine.catalog import index_names
 from vectorindex.engine.errors import CorruptFile, EngineError, IndexExists, InvalidInput, TargetExists
@@ -264,20 +265,21 @@ def test_an_export_is_searched_by_bare_hnswlib(
     rebuild(store)
     load(store, random_items(40, seed=5, prefix="new") | random_items(1, seed=6))
     load(store, random_items(10, seed=7, prefix="newer"))
-    store.delete(["item-4", "new-3"])
+    write(store, random_items(9, seed=8, prefix="single"))
+    store.delete(["item-4", "new-3", "single-1"])
     exported = export_hnsw(store, tmp_path / "export", quiet)
-    assert exported.graphs == ("main.hnsw", "delta-1.hnsw", "delta-2.hnsw")
-    assert (exported.live, exported.deleted) == (COUNT + 48, 3)
+    assert exported.graphs == ("main.hnsw", "delta-1.hnsw", "delta-2.hnsw", "delta-3.hnsw")
+    assert (exported.live, exported.deleted) == (COUNT + 56, 3)
     answers: list[list[tuple[float, str]]] = [[] for _ in QUERIES]
     known: set[str] = set()
     for graph in exported.graphs:
         index, ids = bare(tmp_path / "export", graph.removesuffix(".hnsw"), metric, monkeypatch)
         index.set_ef(400)
         known |= set(filter(None, ids))
-        labels, found = index.knn_query(QUERIES, k=9)
+        labels, found = index.knn_query(QUERIES, k=8)
         for row, answer in enumerate(answers):
-            answer.extend((float(found[row][n]), ids[labels[row][n]]) for n in range(9))
-    assert [[name for _, name in sorted(answer)[:9]] for answer in answers] == search_ids(store, QUERIES, 9, ef=400)
+            answer.extend((float(found[row][n]), ids[labels[row][n]]) for n in range(8))
+    assert [[name for _, name in sorted(answer)[:8]] for answer in answers] == search_ids(store, QUERIES, 8, ef=400)
     assert known == live_ids(store)
 
 

@@ -24,6 +24,7 @@ from tests.unit.engine.harness import (
     run,
     search_ids,
     segment_files,
+    write,
 )
 from vectorindex.engine import snapshot as snapshots
 from vectorindex.engine.catalog import index_names
@@ -65,11 +66,12 @@ def other_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(data_dir: Path) -> Store:
-    """Main and delta, with deleted items in both and a replaced one."""
+    """Main, delta and single writes, with deleted items in each and replaced ones."""
     store = new_index(data_dir, Metric.COSINE)
     load(store, random_items(200))
     load(store, random_items(50, seed=1, prefix="new") | random_items(1, seed=2))
-    store.delete(["item-5", "new-7"], DELETE)
+    write(store, random_items(5, seed=3, prefix="single") | random_items(3, seed=4))
+    store.delete(["item-5", "new-7", "single-2"], DELETE)
     store.configure({"threads": 3}, ef_search=77)
     return store
 

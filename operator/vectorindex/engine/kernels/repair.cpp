@@ -22,6 +22,10 @@ class Level {
     Level(const Graph &graph, int level)
         : graph_(graph), level_(level), width_(graph.shape().list_words(level)), row_(graph.count(), NONE),
           parent_(graph.count(), NONE) {
+        const auto on_level = [&](std::int32_t highest) { return highest >= level; };
+        const auto count = std::count_if(graph.levels().begin(), graph.levels().end(), on_level);
+        members_.reserve(count);
+        lists_.reserve(count * width_); // exactly: growing by doubling would hold them twice
         for (std::uint32_t element = 0; element < graph.count(); ++element) {
             if (graph.levels()[element] >= level) {
                 row_[element] = static_cast<std::uint32_t>(members_.size());

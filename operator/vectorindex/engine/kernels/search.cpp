@@ -33,7 +33,9 @@ Answers search(const Graph &graph, const float *queries, std::size_t count, cons
     Answers answers(count, k);
     answers.computations.resize(count);
     parallel_chunks(count, QUERIES_AT_ONCE, threads, [&](std::size_t first, std::size_t last) {
-        Visited visited(graph.count());
+        // Kept by the thread: to make and clear one for each query would cost more than a search of a large graph.
+        thread_local Visited visited;
+        visited.make_room(graph.count());
         for (std::size_t query = first; query < last; ++query) {
             std::uint32_t computations = 0;
             const auto distance_to = [&](std::uint32_t element) {

@@ -26,7 +26,12 @@ std::vector<Found> nearest_first(Heap heap);
 // Which elements a search has seen; forgets all at once.
 class Visited {
   public:
-    explicit Visited(std::size_t count) : marks_(count, 0) {}
+    explicit Visited(std::size_t count = 0) : marks_(count, 0) {}
+    void make_room(std::size_t count) {
+        if (marks_.size() < count) {
+            marks_.resize(count, 0);
+        }
+    }
     void clear() {
         if (++mark_ == 0) {
             std::fill(marks_.begin(), marks_.end(), 0);

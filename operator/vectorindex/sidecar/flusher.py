@@ -1,0 +1,105 @@
+"""When the journal of an index is flushed: a delta segment is made of its rows while writes and searches go on.
+
+It runs beside every other build, so that a long rebuild stops no writes; only the planning of other builds keeps it
+waiting (:meth:`Flusher.sealed`). A flush that fails is tried again, and until then the tail grows to its bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
+
+from vectorindex.engine.errors import EngineError
+from vectorindex.engine.flush import TAILS, rows_of_a_flush
+from vectorindex.engine.jobs import BuildJob, BuildResult
+from vectorindex.engine.segments import Segment
+from vectorindex.sidecar import build, log
+from vectorindex.sidecar.errors import BuildError, TooManyRequests
+from vectorindex.sidecar.searcher_client import SearcherFailed
+from vectorindex.sidecar.tasks import to_its_end
+
+if TYPE_CHECKING:
+    from vectorindex.sidecar.index import Index
+
+_BACKOFF_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+class Flusher:
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._rows = rows_of_a_flush(index.dimensions)
+        self._flushing = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._problem: str | None = None
+
+    def admit(self, rows: int, waiting: int) -> None:
+        """Raises TooManyRequests if upserts of ``rows`` items, beside ``waiting`` others that are not committed yet,
+        would make the tail too long."""
+        if self._index.store.tail_rows + waiting + rows > TAILS * self._rows:
+            why = f"which fails: {self._problem}" if self._problem else "which is under way"
+            raise TooManyRequests(
+                f"index {self._index.name}: {self._index.store.tail_rows:,} written items wait to be flushed into a "
+                f"segment, {why}; send this one again later, or many items by an ingest session"
+            )
+
+    def wake(self) -> None:
+        """After a write: begin a flush if the tail is long enough and none runs."""
+        if self._task is None and self._index.store.tail_rows >= self._rows:
+            self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """End the flush that runs; the next start has its rows in the journal."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    @contextlib.asynccontextmanager
+    async def sealed(self) -> AsyncIterator[None]:
+        """Flush everything that has been written so far; in the block no other flush begins. Raises BuildError,
+        EngineError, SearcherFailed."""
+        async with self._flushing:
+            through = await self._index.run(self._index.store.last_label)
+            while (job := await self._index.run(self._index.store.plan_flush, through)) is not None:
+                await self._flush(job)
+            yield
+
+    async def _run(self) -> None:
+        try:
+            for attempt in itertools.count():
+                try:
+                    async with self._flushing:
+                        if self._index.store.tail_rows < self._rows:
+                            return
+                        job = await self._index.run(self._index.store.plan_flush)
+                        assert job is not None
+                        await self._flush(job)
+                        self._problem = None
+                except Exception as error:  # whatever it is, the rows are safe in the journal
+                    self._problem = str(error)
+                    expected = isinstance(error, BuildError | EngineError | SearcherFailed)
+                    (log.warning if expected else log.exception)("flush-failed", index=self._index.name, why=error)
+                    await asyncio.sleep(_BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)])
+        finally:
+            self._task = None
+
+    async def _flush(self, job: BuildJob) -> None:
+        store = self._index.store
+        try:
+            built = await build.run(job, lambda _percent: None)
+            added = await self._index.run(store.new_segments, job, built)
+        except BaseException:
+            await to_its_end(self._index.run(store.discard, job))
+            raise
+        await to_its_end(self._put_in_place(job, built, added))
+        log.info("flushed", index=self._index.name, rows=len(job.view.tail), merged=len(job.view.segments))
+
+    async def _put_in_place(self, job: BuildJob, built: BuildResult, added: Sequence[Segment]) -> None:
+        store = self._index.store
+        try:
+            await self._index.searchers.exchange(added, lambda: store.commit(job, built))
+        except BaseException:
+            await self._index.run(store.discard, job)
+            raise
