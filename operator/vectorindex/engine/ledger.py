@@ -92,9 +92,9 @@ def unfinished(connection: sqlite3.Connection) -> list[OperationRecord]:
 
 
 def last_result(connection: sqlite3.Connection, kind: str) -> dict[str, Any] | None:
-    """Of the last operation of this kind that succeeded; None: none has."""
-    query = "SELECT result FROM operations WHERE kind = ? AND state = ? ORDER BY number DESC LIMIT 1"
-    row = connection.execute(query, (kind, OperationState.SUCCEEDED.value)).fetchone()
+    """Of the last operation of this kind that swapped or succeeded; None: none has."""
+    query = "SELECT result FROM operations WHERE kind = ? AND state IN (?, ?) ORDER BY number DESC LIMIT 1"
+    row = connection.execute(query, (kind, OperationState.SWAPPED.value, OperationState.SUCCEEDED.value)).fetchone()
     return None if row is None or row[0] is None else json.loads(row[0])
 
 

@@ -443,7 +443,7 @@ class Store:
             return ledger.all_records(connection)
 
     def last_result(self, kind: str) -> dict[str, Any] | None:
-        """Of the last operation of this kind that succeeded; None: none has."""
+        """Of the last operation of this kind that swapped or succeeded; None: none has."""
         with self._database.guarded() as connection:
             return ledger.last_result(connection, kind)
 
