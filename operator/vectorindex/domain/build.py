@@ -18,7 +18,7 @@ from vectorindex.api.common import PodState
 from vectorindex.api.reasons import Reason
 from vectorindex.domain.build_request import build_body, contradiction, wording
 from vectorindex.domain.cancelling import cancel_work, cancelled
-from vectorindex.domain.figures import agreed, in_force, largest, lowest_recall, recall_text, total
+from vectorindex.domain.figures import agreed, earliest, in_force, largest, lowest_recall, recall_text, total
 from vectorindex.domain.members import Member, troubles
 from vectorindex.domain.replies import POD_STATES, gone, refusal, silent_row, trusted
 from vectorindex.domain.run import (
@@ -256,6 +256,8 @@ def _row(before: BuildPodResult, reply: OperationStatus) -> BuildPodResult:
         unreachable_before=result.unreachable.before,
         unreachable_after=result.unreachable.after,
         parameters=in_force(result.parameters),
+        erased_before=result.erased_before,
+        erasure_blocked=result.erasure_blocked,
     )
 
 
@@ -293,7 +295,14 @@ def _figures(rows: tuple[BuildPodResult, ...]) -> dict[str, object]:
         "unreachable_before": largest(row.unreachable_before for row in done),
         "unreachable_after": largest(row.unreachable_after for row in done),
         "parameters": agreed(row.parameters for row in done),
+        "erased_before": earliest(row.erased_before for row in rows if row.state is not PodState.GONE),
+        "erasure_blocked": _erasure_blocked(done),
     }
+
+
+def _erasure_blocked(done: list[BuildPodResult]) -> str | None:
+    blocked = [f"pod {row.name}: {row.erasure_blocked}" for row in done if row.erasure_blocked is not None]
+    return "; ".join(blocked) or None
 
 
 def _operation(snapshot: BuildSnapshot) -> str:
