@@ -124,7 +124,8 @@ class LoadedGraph:
         finally:
             with self._changed:
                 self._running[width] -= 1
-                self._running += Counter()  # drops what is zero
+                if not self._running[width]:
+                    del self._running[width]
                 self._changed.notify_all()
         return Neighbours(labels[:, :k], distances[:, :k])
 
