@@ -14,7 +14,7 @@ from bench import churn, deletes, growth, latency, machine, maintenance, picture
 from bench.context import Context
 from bench.data import ROOT, NoDataError, load, source
 from bench.graphs import Curve
-from bench.plan import full, quick
+from bench.plan import TARGETED, full, quick
 from bench.result import Result, write
 from bench.sidecar import SidecarError
 from bench.volumes import Volumes
@@ -69,14 +69,16 @@ def _bench(chosen: list[str], metrics: list[Metric], small: bool) -> int:
                     measured, curves[metric.value] = maintenance.measure(context)
                 else:
                     measured = EXPERIMENTS[name](context)
-                screen.table("", measured)
+                screen.table("", _judged(measured))
                 results.extend(_of(metric, measured))
                 write(JSON, results)
         what = f"{plan.sizes[-1]:,} items of {data.dimensions} dimensions, M 16, efConstruction 200"
     screen.heading(f"All results, after {(time.monotonic() - started) / 60:.0f} min")
-    screen.table(machine.describe(), [each for each in results if each.target is not None])
+    screen.table(machine.describe(), _judged(results))
     if MAINTENANCE in chosen and not small:
         picture.draw(PICTURE, curves, what)
+    if plan.sizes[-1] < TARGETED:
+        screen.console.print(f"Measured on {plan.sizes[-1]:,} items; the targets speak of {TARGETED:,}")
     missed = [each for each in results if each.met is False]
     screen.console.print(f"{JSON.relative_to(ROOT)} holds all; {len(missed)} targets are not met")
     return 0
@@ -89,6 +91,10 @@ def _scale(count: int) -> int:
         scale.measure(data, count, len(os.sched_getaffinity(0)), Path(folder))
     screen.console.print(f"{scale.PAGE.relative_to(ROOT)} is written")
     return 0
+
+
+def _judged(results: list[Result]) -> list[Result]:
+    return [each for each in results if each.target is not None]
 
 
 def _of(metric: Metric, results: list[Result]) -> list[Result]:

@@ -36,7 +36,7 @@ class SearchClient:
         started = time.perf_counter()
         self._socket.sendall(request)
         answer = b""
-        while not _complete(answer):
+        while not complete(answer):
             part = self._socket.recv(65_536)
             if not part:
                 raise SidecarError("the sidecar closed the connection in mid-search")
@@ -50,7 +50,8 @@ class SearchClient:
         self._socket.close()
 
 
-def _complete(answer: bytes) -> bool:
+def complete(answer: bytes) -> bool:
+    """Whether head and body of an answer are there."""
     head, found, body = answer.partition(END_OF_HEAD)
     if not found:
         return False

@@ -60,7 +60,7 @@ def load(path: Path, metric: Metric) -> Data:
         raise NoDataError(f"{path} holds {raw.dtype} {raw.shape}; an array (n, d) of float16 or float32 is needed")
     if len(raw) < 3 * QUERIES:
         raise NoDataError(f"{path} has {len(raw):,} rows; {3 * QUERIES:,} are needed, of which {QUERIES:,} are queries")
-    vectors = np.asarray(raw, np.float32)
+    vectors = np.array(raw, np.float32)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not np.isfinite(norms).all() or not norms.all():
         raise NoDataError(f"{path} holds a vector that is zero or not finite")

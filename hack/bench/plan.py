@@ -10,6 +10,9 @@ EF_SEARCH = 64
 K = 10
 """The parameters of a new index, and recall@10, in everything that is compared."""
 
+TARGETED = 40_000
+"""Items that the targets speak of."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -27,8 +30,8 @@ class Plan:
 
 
 def full(items: int) -> Plan:
-    """``items`` are there; the targets speak of 40,000."""
-    largest = min(items, 40_000)
+    """``items`` are there."""
+    largest = min(items, TARGETED)
     return Plan((largest // 4, largest // 2, largest), 5, 20, 20_000, 15.0, 200_000)
 
 

@@ -5,6 +5,7 @@ They get the vectors of a file, build one graph with our parameters, and are ask
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pickle
@@ -26,7 +27,8 @@ from bench.plan import EF_CONSTRUCTION, EF_SEARCH, K, M
 from vectorindex.engine.distance import hnswlib_space
 from vectorindex.engine.params import Metric
 
-LIBRARIES = ("hnswlib", "usearch", "faiss")
+LIBRARIES = {"hnswlib": "hnswlib", "usearch": "usearch.index", "faiss": "faiss"}
+"""Names, and the module of each."""
 NICE = 19
 
 
@@ -48,14 +50,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of the build, anonymous bytes that it took, recall@10 and the median seconds of a search, and of all
-    deletes (NaN: not asked for, or not to be had)."""
+    """Seconds of the build, anonymous bytes that it took; recall@10 and the median seconds of a search (NaN: not asked
+    for); seconds of all deletes (None: not asked for, or the library has none)."""
 
     build: float
     bytes: int
     recall: float
     search: float
-    deletes: float
+    deletes: float | None
 
 
 class Library(Protocol):
@@ -157,8 +159,9 @@ def measure(job: Job) -> Measured:
 def _measure(job: Job) -> Measured:
     vectors = np.load(job.vectors, mmap_mode="r")
     np.asarray(vectors).sum()  # the pages are in memory, as those of a builder's input are
-    library = _open(job, *vectors.shape[::-1])
+    importlib.import_module(LIBRARIES[job.library])  # what the code takes is not the graph's
     before = anonymous([os.getpid()])
+    library = _open(job, *vectors.shape[::-1])
     started = time.perf_counter()
     library.add(vectors)
     build = time.perf_counter() - started
@@ -181,15 +184,15 @@ def _searches(library: Library, job: Job) -> tuple[float, float]:
     return recall(found, job.truth), statistics.median(seconds)
 
 
-def _deletes(library: Library, job: Job, count: int) -> float:
+def _deletes(library: Library, job: Job, count: int) -> float | None:
     if not job.deletes:
-        return float("nan")
+        return None
     rows = np.sort(np.random.default_rng(0).choice(count, job.deletes, replace=False))
     started = time.perf_counter()
     try:
         library.delete(rows)
     except NotImplementedError:
-        return float("nan")
+        return None
     return time.perf_counter() - started
 
 

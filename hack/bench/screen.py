@@ -44,6 +44,16 @@ def table(title: str, results: Sequence[Result]) -> None:
     console.print(rows)
 
 
+def columns(title: str, names: Sequence[str], results: Sequence[Sequence[Result]]) -> None:
+    """The same rows side by side: a column of results for each name."""
+    rows = Table(title=title, title_justify="left", header_style="bold")
+    for name in ("what", *names):
+        rows.add_column(name, justify="left" if name == "what" else "right", no_wrap=True)
+    for line in zip(*results, strict=True):
+        rows.add_row(line[0].name, *(f"{number(each.value)} {each.unit}" for each in line))
+    console.print(rows)
+
+
 def number(value: float) -> str:
     """With about three digits that count."""
     if abs(value) >= 1_000:

@@ -26,6 +26,7 @@ from vectorindex.engine.params import Metric
 INDEX = "bench"
 HOST = "127.0.0.1"
 READY_SECONDS = 600.0
+STOP_SECONDS = 60.0
 BATCH_BYTES = 32 * 1024 * 1024
 
 
@@ -57,23 +58,36 @@ class Sidecar:
     def __init__(self, folder: Path) -> None:
         began = time.perf_counter()
         self.folder = folder
-        self._log = (folder.parent / f"{folder.name}.log").open("ab")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "vectorindex.sidecar", "--data-dir", folder, "--port", "0"],
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-        )
+        self._log = folder.with_name(f"{folder.name}.log")
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "vectorindex.sidecar", "--data-dir", folder, "--port", "0"],
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.kill()
+            raise
+        self.start_seconds = time.perf_counter() - began
+
+    def _wait_until_ready(self) -> None:
         assert self._process.stdout is not None
         line = self._process.stdout.readline().decode()
         if not line:
-            raise SidecarError(f"the sidecar did not start; see {self._log.name}")
+            raise self._error("did not start")
         self.port = int(line.rsplit(":", 1)[1])
         deadline = time.monotonic() + READY_SECONDS
         while self._answer("GET", "/readyz")[0] != 200:
             if time.monotonic() > deadline:
-                raise SidecarError(f"the sidecar is not ready after {READY_SECONDS:.0f} s; see {self._log.name}")
+                raise self._error(f"is not ready after {READY_SECONDS:.0f} s")
             time.sleep(0.02)
-        self.start_seconds = time.perf_counter() - began
+
+    def _error(self, what: str) -> SidecarError:
+        """With the last lines of its log, which goes with the run."""
+        lines = self._log.read_text(errors="replace").splitlines()[-20:]
+        return SidecarError("\n".join([f"the sidecar {what}; its last lines:", *lines]))
 
     def pids(self) -> list[int]:
         """Its processes: the front, searchers, builders."""
@@ -84,16 +98,14 @@ class Sidecar:
 
     def stop(self) -> None:
         self._process.send_signal(signal.SIGTERM)
-        code = self._process.wait(60)
-        self._log.close()
+        code = self._process.wait(STOP_SECONDS)
         if code:
-            raise SidecarError(f"the sidecar ended with {code}; see {self._log.name}")
+            raise self._error(f"ended with exit code {code}")
 
     def kill(self) -> None:
         """End it whatever it does; nothing if it has ended."""
         self._process.kill()
         self._process.wait()
-        self._log.close()
 
     # --- its API
 
@@ -123,7 +135,7 @@ class Sidecar:
         deleted = self._ok("POST", "/delete", body)["deleted_count"]
         seconds = time.perf_counter() - started
         if deleted != len(rows):
-            raise SidecarError(f"{deleted:,} of {len(rows):,} items were deleted")
+            raise self._error(f"deleted {deleted:,} of {len(rows):,} items")
         return seconds
 
     def rebuild(self, seed: int = 0) -> Run:
@@ -158,7 +170,7 @@ class Sidecar:
     def _ok(self, method: str, path: str, body: Any = None) -> Any:
         status, answer = self._answer(method, path, body)
         if status != 200:
-            raise SidecarError(f"{method} {path}: {status} {answer}")
+            raise self._error(f"answered {method} {path} with {status} {answer}")
         return answer
 
     def _answer(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
