@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -42,6 +43,7 @@ def main() -> int:
     parser.add_argument("--metric", nargs="+", type=Metric, choices=METRICS, default=METRICS)
     parser.add_argument("--scale", type=int, help="instead: so many items once, into docs/design/scale.md")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: ended"))  # by way of what stops the sidecars
     try:
         if arguments.scale:
             return _scale(arguments.scale)
@@ -49,6 +51,9 @@ def main() -> int:
     except (NoDataError, SidecarError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        return 130
 
 
 def _bench(chosen: list[str], metrics: list[Metric], small: bool) -> int:
