@@ -32,7 +32,6 @@ NOT_OURS = {
     "fsync segment .hnsw, in a snapshot": "another name of a durable file; a copy where there are no links",
     "fsync segment .ids, in a snapshot": "the same",
     "fdatasync index.db-journal, at creation": "SQLite's, in a restored copy; whole_folder syncs all that is left",
-    "fdatasync index.db-wal, at creation": "the same",
     "fdatasync index.db, at creation": "the same",
     "fdatasync folder of the index, at creation": "the same",
 }
