@@ -36,16 +36,22 @@ chaos: venv ## Kill a real sidecar's processes N times under load, against a dic
 crash: venv ## Kill the engine before each of its system calls, fail each of them, and lose power after each (root, strace)
 	@PYTHONPATH=hack:. $(PYTHON) hack/crashpoints.py $(if $(ONLY),--only $(ONLY))
 
+.PHONY: bench
+bench: venv ## Measure every target beside hnswlib, usearch and faiss (BENCH_VECTORS=f.npy, BENCH_QUICK=1, ONLY=, SCALE=1000000)
+	@hack/venv bench
+	@$(PYTHON) -m bench $(if $(BENCH_QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(SCALE),--scale $(SCALE))
+
 .PHONY: generate
 generate: venv ## Write the CRDs, the manifests and the reference from their sources
 	@$(PYTHON) hack/generate.py
 
 .PHONY: lock
 lock: venv ## Write the lock files from pyproject.toml
-	@for extra in "" dev; do \
+	@constraint=; for extra in "" dev bench; do \
+	  lock=requirements$${extra:+-$$extra}.lock; \
 	  $(PYTHON) -m uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
-	    --python-version 3.11 $${extra:+--extra $$extra --constraint requirements.lock} \
-	    --output-file requirements$${extra:+-$$extra}.lock pyproject.toml || exit 1; done
+	    --python-version 3.11 $${extra:+--extra $$extra} $${constraint:+--constraint $$constraint} \
+	    --output-file $$lock pyproject.toml || exit 1; constraint=$$lock; done
 
 .PHONY: clean
 clean: ## Remove what was made here (the cluster's programs stay in the cache; see hack/devcluster/README.md)

@@ -20,8 +20,8 @@ from typing import TypeVar
 
 from tests.crash.disk import CONTENT_ONLY, NAMES_ONLY, STRICT, Disk, Loss, Tree, site, torn, write_tree
 from tests.crash.messages import Begun, Check, Done, Live, Recover, Refused
-from tests.crash.oracle import World
-from tests.crash.scenario import STEPS, step_name
+from tests.crash.oracle import NOTHING, World, exposed, files_below
+from tests.crash.scenario import STEPS, Life, step_name
 from tests.crash.tracing import RENAMES, SEND, SYNCS, Call, Driver, Injection, Outcome
 
 J = TypeVar("J")
@@ -46,11 +46,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Recording:
-    """The scenario as it goes when nothing happens. ``worlds``: what can be seen after each step; ``calls`` were made
-    below ``data_dir``."""
+    """The scenario as it goes when nothing happens. ``worlds``: what can be seen after each step; ``secrets``: what
+    must be in no file, by the time that the index has given for it; ``calls`` were made below ``data_dir``."""
 
     data_dir: Path
-    worlds: tuple[World | None, ...]
+    worlds: tuple[World, ...]
+    secrets: dict[float, frozenset[bytes]]
     calls: tuple[Call, ...]
 
     def points(self) -> list[Point]:
@@ -64,17 +65,21 @@ class Recording:
                 found.append(Point(step, call.name, call.ordinal))
         return found
 
-    def allowed(self, last: Begun | Done | Refused | None) -> tuple[World | None, ...]:
+    def allowed(self, last: Begun | Done | Refused | None) -> tuple[World, ...]:
         """What may be seen after a life that came so far."""
         if last is None:
-            return (None,)
-        before = self.worlds[last.step - 1] if last.step else None
+            return (NOTHING,)
+        before = self.worlds[last.step - 1] if last.step else NOTHING
         after = self.worlds[last.step]
         if isinstance(last, Done):
             return (after,)
         if isinstance(last, Refused) and last.error == "OutOfSpace":  # "nothing has changed"
             return (before,)
         return (before, after)
+
+    def exposed(self, folder: Path, erased: float | None) -> str:
+        """What was said to be erased and is in a file."""
+        return "" if erased is None else exposed(files_below(folder), self.secrets[erased])
 
 
 @dataclass(frozen=True)
@@ -143,9 +148,13 @@ def record(team: Crew) -> Recording:
         traced = driver.run(Live(folder / "traced"), recorded=True)
         if observed.status or traced.status:
             raise RuntimeError(f"the scenario does not work: {driver.close()}")
-        worlds = tuple(message.world for message in observed.messages if isinstance(message, Done))
+        done = [message for message in observed.messages if isinstance(message, Done)]
+        worlds = tuple(message.world for message in done if message.world is not None)
         assert len(worlds) == len(STEPS)
-        return Recording(folder / "traced", worlds, traced.calls)
+        claimed = {STEPS[message.step] for message in done if message.erased is not None}
+        assert claimed >= {Life.remove_the_snapshot, Life.rebuild_swapped}
+        assert Life.optimize_swapped not in claimed  # a snapshot stands against it
+        return Recording(folder / "traced", worlds, done[-1].secrets, traced.calls)
 
     (recording,) = team.map(both, [None])
     return recording
@@ -197,12 +206,13 @@ def kill_twice(recording: Recording, driver: Driver, folder: Path, point: Point)
     first.mkdir()
     outcome = driver.run(Live(first), Injection(point.call, point.ordinal, "kill"))
     shutil.copytree(first, second)
-    found = driver.run(Check(second, recording.allowed(outcome.last), _volume_id(outcome)))
+    found = driver.run(Check(second, recording.allowed(outcome.last), _volume_id(outcome), recording.secrets))
     before = found.answer.world
     problems = [Problem(f"killed before {point}", found.answer.problem)] if found.answer.problem else []
     shutil.rmtree(second)
     shutil.copytree(first, second)
     recovery = driver.run(Recover(second), recorded=True)
+    allowed = tuple(world for world in (before, recovery.answer.world) if world is not None)
     calls = [call for call in recovery.calls if call.changes]
     for call in calls:
         shutil.rmtree(second)
@@ -212,7 +222,7 @@ def kill_twice(recording: Recording, driver: Driver, folder: Path, point: Point)
         if not again.killed:
             problems.append(Problem(where, "it was not killed a second time"))
             continue
-        answer = driver.run(Check(second, (before, recovery.answer.world), _volume_id(outcome))).answer
+        answer = driver.run(Check(second, allowed, _volume_id(outcome), recording.secrets)).answer
         if answer.problem:
             problems.append(Problem(where, answer.problem))
     return len(calls), problems
@@ -245,12 +255,14 @@ def syncs(recording: Recording) -> dict[Removal, set[int]]:
 
 @dataclass(frozen=True)
 class State:
-    """A folder as a power loss may leave it after ``position`` calls, and how far the life had come by then."""
+    """A folder as a power loss may leave it after ``position`` calls, and how far the life had come by then.
+    ``erased``: the last time that the index has given for it."""
 
     position: int
     loss: Loss
     last: Begun | Done | None
     volume_id: str | None
+    erased: float | None
     tree: Tree
 
     @property
@@ -266,18 +278,20 @@ def power_losses(
     disk = Disk(recording.data_dir)
     last: Begun | Done | None = None
     volume_id: str | None = None
+    erased: float | None = None
     seen: set[bytes] = set()
     for position, call in enumerate(recording.calls):
         disk.apply(call, synced=position not in removed)
         if call.name == SEND and isinstance(call.message, Begun | Done):
             last = call.message
-            volume_id = last.volume_id if isinstance(last, Done) else volume_id
+            if isinstance(last, Done):
+                volume_id, erased = last.volume_id, last.erased or erased
         elif not call.changes:
             continue
         if position < start:
             continue
         for loss in losses(position):
-            state = State(position, loss, last, volume_id, disk.crash(loss))
+            state = State(position, loss, last, volume_id, erased, disk.crash(loss))
             if state.digest not in seen:
                 seen.add(state.digest)
                 yield state
@@ -286,12 +300,15 @@ def power_losses(
 def survives(recording: Recording, driver: Driver, folder: Path, state: State) -> Problem | None:
     """A start on what a power loss left."""
     write_tree(state.tree, folder)
-    answer = driver.run(Check(folder, recording.allowed(state.last), state.volume_id)).answer
-    if not answer.problem:
+    problem = recording.exposed(folder, state.erased)
+    if not problem:
+        task = Check(folder, recording.allowed(state.last), state.volume_id, recording.secrets)
+        problem = driver.run(task).answer.problem
+    if not problem:
         return None
     call = recording.calls[state.position]
     step = "the start" if state.last is None else step_name(state.last.step)
-    return Problem(f"power lost after {call.name} {call.ordinal} in step {step} ({state.loss})", answer.problem)
+    return Problem(f"power lost after {call.name} {call.ordinal} in step {step} ({state.loss})", problem)
 
 
 def thorough(number: int) -> Callable[[int], Sequence[Loss]]:
@@ -339,11 +356,14 @@ def lose_power_after_restart(
     for loss in losses:
         place.mkdir()
         write_tree(disk.crash(loss), place)
-        answer = driver.run(Check(place, (second.answer.world,), second.answer.volume_id)).answer
+        assert second.answer.world is not None
+        problem = recording.exposed(place, _erased(first))
+        if not problem:
+            task = Check(place, (second.answer.world,), second.answer.volume_id, recording.secrets)
+            problem = driver.run(task).answer.problem
         shutil.rmtree(place)
-        if answer.problem:
-            where = f"killed before {point}, started, power lost ({loss})"
-            return len(losses), Problem(where, answer.problem)
+        if problem:
+            return len(losses), Problem(f"killed before {point}, started, power lost ({loss})", problem)
     return len(losses), None
 
 
@@ -354,13 +374,22 @@ def essential(points: Iterable[Point]) -> list[Point]:
 
 def _ask(recording: Recording, driver: Driver, folder: Path, outcome: Outcome, where: str) -> Problem | None:
     last = outcome.last
-    probed = isinstance(last, Refused) and last.store == "written"
-    answer = driver.run(Check(folder, recording.allowed(last), _volume_id(outcome), probed)).answer
-    return Problem(where, answer.problem) if answer.problem else None
+    problem = recording.exposed(folder, _erased(outcome))
+    if not problem:
+        probed = isinstance(last, Refused) and last.store == "written"
+        task = Check(folder, recording.allowed(last), _volume_id(outcome), recording.secrets, probed)
+        problem = driver.run(task).answer.problem
+    return Problem(where, problem) if problem else None
 
 
 def _volume_id(outcome: Outcome) -> str | None:
     told = [message.volume_id for message in outcome.messages if isinstance(message, Done)]
+    return told[-1] if told else None
+
+
+def _erased(outcome: Outcome) -> float | None:
+    """The last time that the index has given for what is erased."""
+    told = [message.erased for message in outcome.messages if isinstance(message, Done) and message.erased is not None]
     return told[-1] if told else None
 
 

@@ -9,6 +9,7 @@ marks the pages clean).
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -142,7 +143,7 @@ class Disk:
 
     def path_of(self, call: Call) -> str | None:
         """What the call is about, relative to the folder; None if it lies elsewhere. Before the call is applied."""
-        if call.name in {"fsync", "fdatasync", "write", "writev", "pwrite64", "ftruncate"}:
+        if call.name in {"fsync", "fdatasync", "write", "writev", "pwrite64", "ftruncate", "sendfile"}:
             opened = self._open.get(_number(call, 0))
             return None if opened is None else opened.path
         paths = self._paths(call)
@@ -168,6 +169,11 @@ class Disk:
         elif call.name == "ftruncate":
             if (opened := self._open.get(_number(call, 0))) is not None:
                 _file(opened.node).change(Resize(_number(call, 1)))
+        elif call.name in {"link", "linkat"}:
+            if paths := self._paths(call):
+                self._add(paths[1], self._find(paths[0]))
+        elif call.name == "sendfile":
+            self._sendfile(call)
         elif call.name == "mkdir":
             if paths := self._paths(call):
                 self._add(paths[0], Folder())
@@ -217,6 +223,19 @@ class Disk:
             offset = file.size if opened.appends else opened.position
             opened.position = offset + len(data)
         file.change(Write(offset, data))
+
+    def _sendfile(self, call: Call) -> None:
+        """From the file of the second descriptor, at the offset given, to the position of the first."""
+        target, source = self._open.get(_number(call, 0)), self._open.get(_number(call, 1))
+        if target is None:
+            return
+        assert source is not None, "copied from somewhere else"
+        assert call.result is not None
+        match = re.search(r"\[(\d+)", call.arguments)
+        start = int(match[1]) if match else source.position
+        content = _content(_file(source.node), EVERYTHING, random.Random(0))
+        _file(target.node).change(Write(target.position, content[start : start + call.result]))
+        target.position += call.result
 
     def _sync(self, call: Call) -> None:
         opened = self._open.get(_number(call, 0))
@@ -269,25 +288,37 @@ class Disk:
         assert isinstance(folder, Folder), f"no folder for {path}"
         return folder, PurePosixPath(path).name
 
-    def _add(self, path: str, node: Node) -> None:
+    def _add(self, path: str, node: Node | None) -> None:
         if path:  # the root itself is there for good
             folder, name = self._parent(path)
             folder.change(Entry(None, name, node))
 
 
+_FOLDERS = {
+    (False, 0): "data folder",
+    (False, 1): "folder of the indexes",
+    (True, 1): "folder of all snapshots",
+    (True, 2): "folder of an index's snapshots",
+    (True, 4): "folder of a snapshot",
+}
+"""By whether it is of snapshots, and how deep it lies."""
+
+
 def site(call: Call, path: str) -> str:
     """What an fsync is about, the same for all files of a kind: SQLite's are ``fdatasync``, ours ``fsync``."""
     name = PurePosixPath(path)
+    if name.name.startswith(".unfinished-"):
+        return f"{call.name} folder that is emptied"
     unfinished = any(part.startswith(".unfinished-") for part in name.parts)
+    of_snapshots = name.parts[:1] == ("snapshots",)
     if name.suffix in {".hnsw", ".ids"}:
         kind = f"segment {name.suffix}"
-    elif name.name.startswith("index.db"):
+    elif name.name.startswith("index.db") or name.name in {"volume.new", "snapshot.json"}:
         kind = name.name
-    elif name.name == "volume.new":
-        kind = "volume.new"
     else:
-        kind = {0: "data folder", 1: "folder of the indexes"}.get(len(name.parts), "folder of the index")
-    return f"{call.name} {kind}" + (", at creation" if unfinished else "")
+        kind = _FOLDERS.get((of_snapshots, len(name.parts)), "folder of the index")
+    when = ", in a snapshot" if of_snapshots else ", at creation"
+    return f"{call.name} {kind}" + (when if unfinished else "")
 
 
 def write_tree(tree: Tree, folder: Path) -> None:

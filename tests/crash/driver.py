@@ -12,6 +12,7 @@ import pickle
 import socket
 import sys
 import traceback
+from contextlib import closing
 from typing import Any, NoReturn
 
 from tests.crash.messages import LARGEST, Answer, Begun, Check, Done, Ended, Live, Recover, Refused, Started, Task
@@ -53,6 +54,7 @@ def _live(channel: socket.socket, task: Live) -> None:
     life = Life(task.data_dir)
     for number, step in enumerate(STEPS):
         _send(channel, Begun(number))
+        life.step = number
         try:
             step(life)
         except (EngineError, StartRefused, OSError) as error:
@@ -61,25 +63,25 @@ def _live(channel: socket.socket, task: Live) -> None:
             _send(channel, Refused(number, type(error).__name__, _after_error(life)))
             return
         assert life.volume is not None
-        _send(channel, Done(number, life.volume.id, _look(life) if task.observed else None))
+        world = _look(life) if task.observed else None
+        _send(channel, Done(number, life.volume.id, life.erased, life.secrets, world))
         if number == task.until:
             return
 
 
-def _look(life: Life) -> World | None:
+def _look(life: Life) -> World:
     """What can be seen, which is what the dictionary says."""
+    assert life.volume is not None
+    folder = life.volume.indexes / SPEC.name
     if life.is_open:
-        world = observe(life.store)
+        world = observe(life.volume, life.store)
+    elif not index_names(life.volume.indexes):
+        world = observe(life.volume, None)
     else:
-        volume = life.data_dir / "indexes"
-        if not index_names(volume):
-            return None
-        store = Store.open(volume / SPEC.name)
-        try:
-            world = observe(store)
-        finally:
-            store.close()
-    assert world.items == {name: vector.tobytes() for name, vector in life.items.items()}
+        with closing(Store.open(folder)) as store:
+            world = observe(life.volume, store)
+    items = {} if world.index is None else world.index.items
+    assert items == {name: vector.tobytes() for name, vector in life.items.items()}
     return world
 
 
@@ -93,13 +95,14 @@ def _after_error(life: Life) -> str:
 def _answer(task: Recover | Check) -> Answer:
     if isinstance(task, Check):
         try:
-            return Answer(check(task.data_dir, task.allowed, task.volume_id, probed=task.probed))
+            world = check(task.data_dir, task.allowed, task.volume_id, task.secrets, probed=task.probed)
+            return Answer(world)
         except Exception as error:
             return Answer(None, f"{type(error).__name__}: {error}")
     volume, store = open_index(task.data_dir)
     if store is not None:
         store.delete([PROBE])
-    return Answer(None if store is None else observe(store), volume_id=volume.id)
+    return Answer(observe(volume, store), volume_id=volume.id)
 
 
 def _send(channel: socket.socket, message: Any) -> None:

@@ -30,11 +30,12 @@ class Recover:
 
 @dataclass(frozen=True)
 class Check:
-    """Ask the oracle."""
+    """Ask the oracle. ``secrets`` by the time of a seal: what must be in no file when it is said to be erased."""
 
     data_dir: Path
-    allowed: tuple[World | None, ...]
+    allowed: tuple[World, ...]
     volume_id: str | None
+    secrets: dict[float, frozenset[bytes]]
     probed: bool = False
 
 
@@ -53,10 +54,12 @@ class Begun:
 
 @dataclass(frozen=True)
 class Done:
-    """The step is acknowledged."""
+    """The step is acknowledged. ``erased``: the time that the index has given for what is erased; ``secrets`` by it."""
 
     step: int
     volume_id: str
+    erased: float | None
+    secrets: dict[float, frozenset[bytes]]
     world: World | None = None
 
 

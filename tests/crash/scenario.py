@@ -7,37 +7,44 @@ two runs make the same file calls in the same order, and the number of a call na
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vectorindex.engine import snapshot
 from vectorindex.engine.build import build
 from vectorindex.engine.catalog import create_index, destroy_index, index_names
-from vectorindex.engine.errors import StoreFailed
-from vectorindex.engine.folders import remove_unfinished
+from vectorindex.engine.erasure import Erasure
+from vectorindex.engine.errors import OutOfSpace, StoreFailed
+from vectorindex.engine.folders import UNFINISHED_PREFIX, make_folder, remove_unfinished, remove_whole
 from vectorindex.engine.jobs import BuildJob, BuildResult, Phase
 from vectorindex.engine.ledger import NewOperation
 from vectorindex.engine.params import IndexSpec, Metric, Parameters
 from vectorindex.engine.session import IngestSession, SessionMode
 from vectorindex.engine.store import Store
 from vectorindex.engine.writes import Delete, Upsert
+from vectorindex.sidecar.snapshots import Snapshots
 from vectorindex.sidecar.volume import Volume
 
 Items = dict[str, NDArray[np.float32]]
 
 DIMENSIONS = 16
 SPEC = IndexSpec("words", DIMENSIONS, Metric.L2, Parameters(m=4, ef_construction=20, ef_search=20, seed=1))
-PROBE = "insert-0"
+PROBE = "insert-000"
 """An item that no step deletes but the one that deletes all, and every session that replaces the index holds."""
 
 
 def some_items(prefix: str, count: int, seed: int) -> Items:
-    """Small integers, which float32 holds exactly."""
+    """Small integers, which float32 holds exactly. No ID is a part of another one."""
     rows = np.random.default_rng(seed).integers(-50, 50, (count, DIMENSIONS)).astype(np.float32)
-    return {f"{prefix}-{number}": row for number, row in enumerate(rows)}
+    return {f"{prefix}-{number:03}": row for number, row in enumerate(rows)}
+
+
+def some_ids(prefix: str, numbers: range) -> list[str]:
+    return [f"{prefix}-{number:03}" for number in numbers]
 
 
 INSERTED = some_items("insert", 120, seed=1)
@@ -55,9 +62,31 @@ def open_index(data_dir: Path) -> tuple[Volume, Store | None]:
     """What a sidecar does first: take the folder, remove what a crash left, open the index if there is one."""
     volume = Volume(data_dir)
     remove_unfinished(volume.indexes)
+    Snapshots(volume.snapshots, volume.id).prepare()
     names = index_names(volume.indexes)
     assert names in ([], [SPEC.name]), f"unexpected indexes: {names}"
-    return volume, Store.open(volume.indexes / SPEC.name) if names else None
+    store = Store.open(volume.indexes / SPEC.name) if names else None
+    if store is not None:
+        settle(volume, store)
+    return volume, store
+
+
+def settle(volume: Volume, store: Store) -> Erasure:
+    return store.settle(snapshot.traces(volume.snapshots / SPEC.name))
+
+
+def settle_with_space(volume: Volume, store: Store) -> Erasure:
+    """However long the volume is full, as the sidecar does."""
+    while True:
+        with suppress(OutOfSpace):
+            return settle(volume, store)
+
+
+def snapshots(volume: Volume) -> list[Path]:
+    """Those that are in place."""
+    folder = volume.snapshots / SPEC.name
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in found if not path.name.startswith(UNFINISHED_PREFIX))
 
 
 def fill_session(store: Store, mode: SessionMode, items: Items) -> IngestSession:
@@ -70,16 +99,23 @@ def fill_session(store: Store, mode: SessionMode, items: Items) -> IngestSession
 
 
 class Life:
-    """``items`` is what the index must hold, by a plain dictionary. The steps are :data:`STEPS`."""
+    """``items`` is what the index must hold, by a plain dictionary. The steps are :data:`STEPS`; ``step`` is the number
+    of the one that is done, and the time. ``erased``: the time that the index has last given for it; ``secrets`` by the
+    time of a seal: IDs and vectors of what was deleted or replaced before."""
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
         self.items: Items = {}
         self.volume: Volume | None = None
+        self.step = 0
+        self.erased: float | None = None
+        self.secrets: dict[float, frozenset[bytes]] = {}
+        self._dead: set[bytes] = set()
         self._store: Store | None = None
         self._session: IngestSession | None = None
         self._job: BuildJob | None = None
         self._built: BuildResult | None = None
+        self._kept: Items = {}  # by the last snapshot
 
     @property
     def store(self) -> Store:
@@ -102,7 +138,8 @@ class Life:
     def open(self) -> None:
         assert self.volume is not None
         remove_unfinished(self.volume.indexes)
-        self._store = Store.open(self.volume.indexes / SPEC.name)
+        self._store = Store.open(self.volume.indexes / SPEC.name, lambda: float(self.step))
+        self._settle()
 
     def insert_accepted(self) -> None:
         self.store.begin_operation(NewOperation("insert", "Finalize", "digest of insert"))
@@ -118,14 +155,17 @@ class Life:
         self.items.update(INSERTED)
 
     def delete(self) -> None:
-        self._delete([f"insert-{number}" for number in range(100, 110)] + ["unknown"], "delete")
+        self._delete([*some_ids("insert", range(100, 110)), "unknown"], "delete")
 
     def upsert_built(self) -> None:
         self._load(SessionMode.UPSERT, UPSERTED)
 
     def upsert_swapped(self) -> None:
         self._swap()
-        self.items.update(UPSERTED)
+        self._put(UPSERTED)
+
+    def take_a_snapshot(self) -> None:
+        self._take("nightly")
 
     def configure(self) -> None:
         self.store.configure({"threads": 1, "ef_search": 30}, ef_search=30)
@@ -135,10 +175,10 @@ class Life:
 
     def write_a_group(self) -> None:
         """Two writes and a delete between them, of one transaction."""
-        last, other = {"single-0": SINGLES["single-1"]}, {"single-12": SINGLES["single-0"]}
-        self.store.write([self._as_upsert(last), Delete(("single-1", "unknown")), self._as_upsert(other)])
-        self.items.update(last | other)
-        del self.items["single-1"]
+        last, other = {"single-000": SINGLES["single-001"]}, {"single-012": SINGLES["single-000"]}
+        self.store.write([self._as_upsert(last), Delete(("single-001", "unknown")), self._as_upsert(other)])
+        self._put(last | other)
+        self._forget(["single-001"])
 
     def flush_built(self) -> None:
         self._plan_flush()
@@ -147,7 +187,7 @@ class Life:
         self._upsert(MORE_SINGLES)
 
     def delete_while_flushing(self) -> None:
-        self._delete(["single-2", "later-0", "insert-31"])
+        self._delete(["single-002", "later-000", "insert-031"])
 
     def flush_swapped(self) -> None:
         self._swap()
@@ -169,10 +209,16 @@ class Life:
         self._build(self.store.plan_optimize(1, None))
 
     def delete_while_optimizing(self) -> None:
-        self._delete([f"insert-{number}" for number in range(20, 25)] + ["upsert-8"])
+        self._delete([*some_ids("insert", range(20, 25)), "upsert-008", "last-000"])
 
     def optimize_swapped(self) -> None:
         self._swap()
+
+    def remove_the_snapshot(self) -> None:
+        """After which the index may say that what was deleted before the optimize is gone."""
+        assert self.volume is not None
+        remove_whole(self.volume.snapshots / SPEC.name / "nightly")
+        self._settle()
 
     def rebuild_accepted(self) -> None:
         self.store.begin_operation(NewOperation("rebuild", "Rebuild", "digest of rebuild", {"params": {"M": 5}}))
@@ -184,10 +230,13 @@ class Life:
         self._build(self.store.plan_rebuild(Parameters(5, 25, 30, 2), 1, None))
 
     def delete_meanwhile(self) -> None:
-        self._delete([f"insert-{number}" for number in range(10, 15)] + ["upsert-7"])
+        self._delete([*some_ids("insert", range(10, 15)), "upsert-007"])
 
     def rebuild_swapped(self) -> None:
         self._swap("rebuild")
+
+    def take_another_snapshot(self) -> None:
+        self._take("weekly")
 
     def leave_a_build_and_a_session(self) -> None:
         self._build(self.store.plan_rebuild(None, 1, None))
@@ -196,6 +245,7 @@ class Life:
 
     def close(self) -> None:
         store, self._store = self.store, None
+        self.erased = None
         store.close()
 
     def replacement_built(self) -> None:
@@ -203,6 +253,7 @@ class Life:
 
     def replacement_swapped(self) -> None:
         self._swap()
+        self._forget(self.items.keys() - REPLACEMENT.keys())
         self.items = dict(REPLACEMENT)
 
     def cancel_what_never_came(self) -> None:
@@ -220,18 +271,43 @@ class Life:
     def destroy(self) -> None:
         assert self.volume is not None
         destroy_index(self.volume.indexes, SPEC.name)
+        self.items = {}
+
+    def restore(self) -> None:
+        assert self.volume is not None
+        snapshot.restore(self.volume.snapshots / SPEC.name / "weekly", self.volume.indexes)
+        self.items = dict(self._kept)
 
     # --- parts of steps
+
+    def _take(self, name: str) -> None:
+        assert self.volume is not None
+        folder = self.volume.snapshots / SPEC.name / name
+        make_folder(folder.parent)
+        snapshot.take(folder, lambda draft: snapshot.seal(self.store, draft), lambda: float(self.step))
+        self._kept = dict(self.items)
+
+    def _settle(self) -> None:
+        assert self.volume is not None
+        self.erased = settle_with_space(self.volume, self.store).before
 
     def _delete(self, external_ids: Sequence[str], operation: str | None = None) -> None:
         named = None if operation is None else NewOperation(operation, "Delete", f"digest of {operation}")
         self.store.delete(external_ids, named)
+        self._forget(external_ids)
+
+    def _put(self, items: Items) -> None:
+        self._dead.update(self.items[name].tobytes() for name in items.keys() & self.items.keys())
+        self.items.update(items)
+
+    def _forget(self, external_ids: Iterable[str]) -> None:
         for external_id in external_ids:
-            self.items.pop(external_id, None)
+            if (vector := self.items.pop(external_id, None)) is not None:
+                self._dead |= {external_id.encode(), vector.tobytes()}
 
     def _upsert(self, items: Items) -> None:
         self.store.write([self._as_upsert(items)])
-        self.items.update(items)
+        self._put(items)
 
     @staticmethod
     def _as_upsert(items: Items) -> Upsert:
@@ -248,6 +324,9 @@ class Life:
 
     def _build(self, job: BuildJob) -> None:
         self._job = job
+        if job.kind.erases:
+            alive = {vector.tobytes() for vector in self.items.values()}
+            self.secrets[job.seal.time] = frozenset(self._dead - alive)
         self._built = build(job, without_progress)
 
     def _swap(self, operation: str | None = None) -> None:
@@ -259,6 +338,7 @@ class Life:
         if self._session is not None:
             session, self._session = self._session, None
             session.discard()
+        self._settle()
 
     # --- after an error
 
@@ -293,6 +373,7 @@ STEPS: tuple[Callable[[Life], None], ...] = (
     Life.delete,
     Life.upsert_built,
     Life.upsert_swapped,
+    Life.take_a_snapshot,
     Life.configure,
     Life.write_singly,
     Life.write_a_group,
@@ -307,11 +388,13 @@ STEPS: tuple[Callable[[Life], None], ...] = (
     Life.optimize_built,
     Life.delete_while_optimizing,
     Life.optimize_swapped,
+    Life.remove_the_snapshot,
     Life.rebuild_accepted,
     Life.rebuild_started,
     Life.rebuild_built,
     Life.delete_meanwhile,
     Life.rebuild_swapped,
+    Life.take_another_snapshot,
     Life.leave_a_build_and_a_session,
     Life.close,
     Life.open,
@@ -323,6 +406,7 @@ STEPS: tuple[Callable[[Life], None], ...] = (
     Life.rebuild_of_nothing_swapped,
     Life.close,
     Life.destroy,
+    Life.restore,
 )
 
 

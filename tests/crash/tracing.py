@@ -23,7 +23,7 @@ SYNCS = frozenset({"fsync", "fdatasync"})
 RENAMES = frozenset({"rename", "renameat", "renameat2"})
 CHANGES = frozenset(
     {"write", "writev", "pwrite64", "pwritev", "ftruncate", "truncate", "fallocate", "link", "linkat", "symlink",
-     "symlinkat", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir"}
+     "symlinkat", "sendfile", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir"}
 ) | SYNCS | RENAMES  # fmt: skip
 """Calls that change files or make them durable; besides those of ``openat`` that may create one."""
 FOLLOWED = CHANGES | {"openat", "creat", "open", "close", "lseek", "dup", "dup2", "dup3", "mmap", SEND}

@@ -31,7 +31,7 @@ SLOW = GraphParameters.model_validate({"M": 48, "ef_construction": 1500})
 
 @contextlib.asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[Index]:
-    index = await Index.open(folder, "volume", "boot", None, lambda _: None)
+    index = await Index.open(folder, folder / "none", "volume", "boot", None, lambda _: None)
     try:
         yield index
     finally:

@@ -14,7 +14,7 @@ from vectorindex.api.common import (
     RunStatus,
     condition_path,
 )
-from vectorindex.api.model import LIST_MAP_BY_NAME, MAX_INTEGER, ApiModel, Count, Percent, Recall, Time
+from vectorindex.api.model import LIST_MAP_BY_NAME, MAX_INTEGER, ApiModel, Count, Percent, PodMessage, Recall, Time
 from vectorindex.api.reasons import ConditionType
 
 
@@ -85,6 +85,15 @@ class BuildFigures(ApiModel):
     parameters: ParametersInForce | None = Field(
         default=None, description="HNSW parameters of the new graph; unset where pods differ."
     )
+    erased_before: Time | None = Field(
+        default=None,
+        description="Of items that were deleted or replaced before this time, no byte of their vectors and IDs is left "
+        "in any file of the index, its snapshots on the pod's volume included. Unset where that could not be said at "
+        "the end of the run: erasureBlocked says why.",
+    )
+    erasure_blocked: PodMessage | None = Field(
+        default=None, description="Why erasedBefore is unset: what may still hold deleted items, and what to do."
+    )
 
 
 class BuildPodResult(BuildFigures, PodResult):
@@ -106,7 +115,7 @@ class BuildPodResult(BuildFigures, PodResult):
 
 class BuildStatus(BuildFigures, RunStatus):
     """Over pods, items, links and computations are the most of any pod, bytes the sum, the duration the longest, recall
-    the lowest."""
+    the lowest, erasedBefore the earliest, and unset when it is for any pod."""
 
     bytes_reclaimed: int | None = Field(
         default=None,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from datetime import datetime
 
 from vectorindex.api.builds import BuildPodResult, BuildStatus
 from vectorindex.api.common import PodState
 from vectorindex.domain.attempts import attempt_to_call, retry_at
-from vectorindex.domain.figures import agreed, in_force, largest, lowest_recall, recall_text, total
+from vectorindex.domain.figures import agreed, earliest, in_force, largest, lowest_recall, recall_text, total
 from vectorindex.domain.replies import POD_STATES, failed_row, refused_row, success_reason
 from vectorindex.domain.run import BuildRun, Refused, updated
 from vectorindex.wire.operations import GraphResult, OperationState, OperationStatus
@@ -68,6 +67,8 @@ def _result(result: GraphResult) -> dict[str, object]:
         "unreachable_before": result.unreachable.before,
         "unreachable_after": result.unreachable.after,
         "parameters": in_force(result.parameters),
+        "erased_before": result.erased_before,
+        "erasure_blocked": result.erasure_blocked,
     }
 
 
@@ -85,7 +86,7 @@ def without_progress(status: BuildStatus) -> BuildStatus:
     return status.model_copy(update={"progress_percent": None, "pods": rows, "conditions": conditions})
 
 
-def figures(rows: Iterable[BuildPodResult]) -> dict[str, object]:
+def figures(rows: Rows) -> dict[str, object]:
     """The figures of the pods that have done their part, as those of the run."""
     done = [row for row in rows if row.state is PodState.SUCCEEDED]
     before, after = total(row.bytes_before for row in done), total(row.bytes_after for row in done)
@@ -104,4 +105,11 @@ def figures(rows: Iterable[BuildPodResult]) -> dict[str, object]:
         "unreachable_before": largest(row.unreachable_before for row in done),
         "unreachable_after": largest(row.unreachable_after for row in done),
         "parameters": agreed(row.parameters for row in done),
+        "erased_before": earliest(row.erased_before for row in rows if row.state is not PodState.GONE),
+        "erasure_blocked": _erasure_blocked(done),
     }
+
+
+def _erasure_blocked(done: list[BuildPodResult]) -> str | None:
+    blocked = [f"pod {row.name}: {row.erasure_blocked}" for row in done if row.erasure_blocked is not None]
+    return "; ".join(blocked) or None

@@ -4,6 +4,7 @@ longest, recall the lowest, parameters only where all agree."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from vectorindex.api.common import ParametersInForce
 from vectorindex.wire import operations
@@ -25,6 +26,13 @@ def total(values: Iterable[int | None]) -> int | None:
 def lowest_recall(values: Iterable[str | None]) -> str | None:
     """Recall is a string of fixed length, so the order of the strings is that of the numbers."""
     return min((value for value in values if value is not None), default=None)
+
+
+def earliest(values: Iterable[datetime | None]) -> datetime | None:
+    """The earliest; None if any is None, or there is none."""
+    times = list(values)
+    known = [time for time in times if time is not None]
+    return min(known) if known and len(known) == len(times) else None
 
 
 def recall_text(recall: float) -> str:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
 from vectorindex.engine.errors import CopyFailed, CorruptFile, EngineError, OutOfSpace, StoreFailed
+from vectorindex.engine.files import fsync_path
 from vectorindex.engine.params import IndexSpec
 
 APPLICATION_ID = 0x76656369  # "veci"
@@ -30,7 +32,9 @@ CREATE TABLE state (  -- one row
     m INTEGER NOT NULL, ef_construction INTEGER NOT NULL, ef_search INTEGER NOT NULL, seed INTEGER NOT NULL,
     configuration TEXT NOT NULL DEFAULT '{}',
     next_label INTEGER NOT NULL DEFAULT 0, next_generation INTEGER NOT NULL DEFAULT 1,
-    sequence INTEGER NOT NULL DEFAULT 0  -- LSN of the last write
+    sequence INTEGER NOT NULL DEFAULT 0,  -- LSN of the last write
+    sealed REAL, sealed_lsn INTEGER, sealed_generation INTEGER,  -- seal of the last rebuild or optimize
+    erased INTEGER NOT NULL DEFAULT 0  -- whether what it dropped is gone from the files, durably
 ) STRICT;
 CREATE TABLE items (external_id TEXT PRIMARY KEY, label INTEGER NOT NULL, crc INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE dead (label INTEGER PRIMARY KEY, lsn INTEGER NOT NULL) STRICT;  -- tombstones still in a graph
@@ -87,6 +91,22 @@ def create_database(path: Path, spec: IndexSpec) -> None:
         connection.close()
 
 
+def _columns(connection: sqlite3.Connection) -> set[tuple[bytes, bytes, bytes]]:
+    """Table, name and type of each column, which need not be text in a damaged file."""
+    query = """
+        SELECT CAST(tables.name AS BLOB), CAST(columns.name AS BLOB), CAST(columns.type AS BLOB)
+        FROM sqlite_schema AS tables JOIN pragma_table_info(tables.name) AS columns WHERE tables.type = 'table'
+    """
+    return set(connection.execute(query).fetchall())
+
+
+@cache
+def _own_columns() -> set[tuple[bytes, bytes, bytes]]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(SCHEMA)
+        return _columns(connection)
+
+
 class Database:
     """The only connection to the file. It belongs to the thread that opened it, as sqlite3 enforces."""
 
@@ -114,6 +134,8 @@ class Database:
                 raise CorruptFile(self.path, "is not the database of a vector index")
             if version != FORMAT_VERSION:
                 raise CorruptFile(self.path, f"has format {version}; this program reads format {FORMAT_VERSION}")
+            if _columns(self.connection) != _own_columns():
+                raise CorruptFile(self.path, "does not hold the state of an index (its tables are others)")
             self.connection.execute("PRAGMA journal_mode = WAL")  # a copy by copy_to is not in this mode yet
             self.connection.execute("PRAGMA synchronous = FULL")
             self.connection.execute("PRAGMA secure_delete = ON")
@@ -133,18 +155,40 @@ class Database:
             if not self._full:
                 raise
 
+    def erase(self) -> None:
+        """Leaves no byte of a deleted row in the file and its WAL, and makes the names in the folder durable as they
+        are. That the WAL is short is durable with the next transaction. Raises OutOfSpace, StoreFailed.
+
+        ``secure_delete`` overwrites a row where it is deleted. But when a B-tree spreads rows over other pages, copies
+        stay in the free part of the old ones, which no later delete finds: so the file is written anew."""
+        with self.guarded():
+            self.connection.execute("VACUUM")
+            busy, *_ = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise StoreFailed(f"index {self.path.parent.name}: its log cannot be truncated, something still reads it")
+        try:
+            fsync_path(self.path.parent)
+        except OSError as error:
+            self._failure = f"index {self.path.parent.name}: its folder cannot be made durable ({error}); restart"
+            raise StoreFailed(self._failure) from error
+
     def close(self) -> None:
         self.connection.close()
 
     def copy_to(self, path: Path) -> None:
         """Writes what is committed to a new file, compact, complete in itself and not yet durable.
 
-        This file is only read, so that a failure to write the other one does not stop the store. Raises CopyFailed,
-        OutOfSpace, CorruptFile, StoreFailed."""
+        This file is only read, so that a failure to write the other one does not stop the store. SQLite syncs nothing
+        meanwhile: of a folder that it could not sync it would tell nobody, and a later fsync would not make up for it.
+        Raises CopyFailed, OutOfSpace, CorruptFile, StoreFailed."""
         if self._failure is not None:
             raise StoreFailed(self._failure)
         try:
-            self.connection.execute("VACUUM INTO ?", (str(path),))
+            self.connection.execute("PRAGMA synchronous = OFF")
+            try:
+                self.connection.execute("VACUUM INTO ?", (str(path),))
+            finally:
+                self.connection.execute("PRAGMA synchronous = FULL")
         except sqlite3.Error as error:
             translated = _translated(error, self.path)
             if isinstance(translated, OutOfSpace | CorruptFile):
@@ -207,14 +251,16 @@ class Database:
             raise translated from error
 
 
-def _translated(error: sqlite3.Error, path: Path, index: str = "") -> EngineError | sqlite3.Error:
+def _translated(
+    error: sqlite3.Error | UnicodeDecodeError, path: Path, index: str = ""
+) -> EngineError | sqlite3.Error | UnicodeDecodeError:
     """What an error of SQLite means for the index, by default the one that its folder is named after; one that is a
-    mistake of this program stays what it is."""
+    mistake of this program stays what it is. A message that cannot be decoded quotes a damaged schema."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     index = index or path.parent.name
     if code == sqlite3.SQLITE_FULL:
         return OutOfSpace(f"index {index}: no space left on its volume; nothing has changed")
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or isinstance(error, UnicodeDecodeError):
         return CorruptFile(path, f"is damaged ({error})")
     if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
         return StoreFailed(f"index {index}: {error} in {path.name}; it takes no more writes, restart to recover")

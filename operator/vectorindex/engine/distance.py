@@ -31,7 +31,12 @@ def normalised(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArr
     """Vectors (n, dim) of length one, and the lengths (n,) that they had, which must not be zero."""
     norms = vector_norms(vectors)
     assert norms.size == 0 or norms.min() >= MIN_COSINE_NORM
-    return (vectors / norms[:, None]).astype(np.float32), norms.astype(np.float32)
+    return of_length_one(vectors, norms), norms.astype(np.float32)
+
+
+def of_length_one(vectors: NDArray[np.float32], norms: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Vectors (n, dim) divided by their lengths (n,), which are known."""
+    return (vectors / norms[:, None]).astype(np.float32)
 
 
 def stored_form(vectors: NDArray[np.float32], metric: Metric) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -22,6 +22,13 @@ def fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
+def fsync_whole(folder: Path) -> None:
+    """fsync of each file of a folder that has no folders, and of its names."""
+    for path in folder.iterdir():
+        fsync_path(path)
+    fsync_path(folder)
+
+
 def stamp(path: Path) -> FileStamp:
     """Size and SHA-256 of a file as it is."""
     with path.open("rb") as file:

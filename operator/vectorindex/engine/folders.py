@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vectorindex.engine.errors import TargetExists
-from vectorindex.engine.files import fsync_path, space_errors
+from vectorindex.engine.files import fsync_path, fsync_whole, space_errors
 
 UNFINISHED_PREFIX = ".unfinished-"
 """No index name begins with a dot."""
@@ -35,9 +35,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             unfinished.mkdir()
             draft.mkdir()
             yield draft
-            for path in draft.iterdir():
-                fsync_path(path)
-            fsync_path(draft)
+            fsync_whole(draft)
             _rename(draft, folder)
             named = True
             fsync_path(folder.parent)
@@ -60,22 +58,33 @@ def make_folder(folder: Path) -> None:
 
 
 def remove_whole(folder: Path) -> None:
-    """Removes a folder: at once for whoever looks for its name, then file by file."""
+    """Removes a folder: at once for whoever looks for its name, then file by file; a power loss brings nothing back."""
     unfinished = unfinished_path(folder.parent)
     os.rename(folder, unfinished)
     fsync_path(folder.parent)
-    shutil.rmtree(unfinished)
+    _remove(unfinished)
 
 
 def remove_unfinished(parent: Path) -> None:
     """Removes what a crash left in ``parent`` of folders that were made or removed; nobody may be at it."""
     for path in parent.glob(f"{UNFINISHED_PREFIX}*"):
-        shutil.rmtree(path)
+        _remove(path)
 
 
 def unfinished_path(parent: Path) -> Path:
     """A name in ``parent`` that is free."""
     return parent / f"{UNFINISHED_PREFIX}{secrets.token_hex(8)}"
+
+
+def _remove(unfinished: Path) -> None:
+    """Once it is not there any more, what it held is gone for good: so it is emptied first, durably."""
+    for path in unfinished.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    fsync_path(unfinished)
+    unfinished.rmdir()
 
 
 def _rename(draft: Path, folder: Path) -> None:

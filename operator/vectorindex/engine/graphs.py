@@ -55,23 +55,18 @@ def open_graph(spec: ViewSpec, segment: Segment) -> Graph:
 class _Elements:
     """The items of a verified file: where each label is, and which are alive."""
 
-    def __init__(self, spec: ViewSpec, segment: Segment) -> None:
-        path = segment.hnsw_path(spec.folder)
-        verify_stamp(path, segment.hnsw)
-        self.file = HnswFile.open(path, spec.dimensions, spec.metric)
-        if self.file.count != segment.count:
-            raise CorruptFile(path, f"holds {self.file.count:,} items, the manifest says {segment.count:,}")
-        if self.file.deleted.any():
-            raise CorruptFile(path, "holds items that are marked as deleted, which only the store may say")
-        self._order = np.argsort(self.file.labels).astype(np.uint32)
-        self._labels = self.file.labels[self._order]
-        self.alive = np.ones(segment.count, np.bool_)
+    def __init__(self, file: HnswFile) -> None:
+        self._stored = file.vectors
+        self.labels = file.labels
+        self._order = np.argsort(file.labels).astype(np.uint32)
+        self._sorted = file.labels[self._order]
+        self.alive = np.ones(file.count, np.bool_)
 
     def find(self, labels: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
         """Which of the labels (n,) are here, by their places, and at which elements."""
-        places = np.searchsorted(self._labels, labels)
-        inside = places < len(self._labels)
-        inside[inside] = self._labels[places[inside]] == labels[inside]
+        places = np.searchsorted(self._sorted, labels)
+        inside = places < len(self._sorted)
+        inside[inside] = self._sorted[places[inside]] == labels[inside]
         return np.flatnonzero(inside), self._order[places[inside]]
 
     def dying(self, labels: NDArray[np.uint64]) -> NDArray[np.uint32]:
@@ -82,7 +77,24 @@ class _Elements:
 
     def vectors(self, labels: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         places, elements = self.find(labels)
-        return places, self.file.vectors[elements]
+        return places, self._stored[elements]
+
+    def scan(
+        self, alive: NDArray[np.int64], queries: NDArray[np.float32], k: int, metric: Metric, threads: int
+    ) -> Neighbours:
+        elements, distances = nearest(self._stored, alive, queries, k, metric, threads)
+        return Neighbours(self.labels[elements], distances)
+
+
+def _verified(spec: ViewSpec, segment: Segment) -> HnswFile:
+    path = segment.hnsw_path(spec.folder)
+    verify_stamp(path, segment.hnsw)
+    file = HnswFile.open(path, spec.dimensions, spec.metric)
+    if file.count != segment.count:
+        raise CorruptFile(path, f"holds {file.count:,} items, the manifest says {segment.count:,}")
+    if file.deleted.any():
+        raise CorruptFile(path, "holds items that are marked as deleted, which only the store may say")
+    return file
 
 
 class LoadedGraph:
@@ -95,7 +107,7 @@ class LoadedGraph:
     """
 
     def __init__(self, spec: ViewSpec, segment: Segment) -> None:
-        self._elements = _Elements(spec, segment)
+        self._elements = _Elements(_verified(spec, segment))  # the kernels' view of the graph goes with the rest
         self.vectors = self._elements.vectors
         self._metric = spec.metric
         self._index = hnswlib.Index(hnswlib_space(spec.metric), spec.dimensions)
@@ -124,14 +136,15 @@ class LoadedGraph:
         finally:
             with self._changed:
                 self._running[width] -= 1
-                self._running += Counter()  # drops what is zero
+                if not self._running[width]:
+                    del self._running[width]
                 self._changed.notify_all()
         return Neighbours(labels[:, :k], distances[:, :k])
 
     def scan(self, queries: NDArray[np.float32], k: int, threads: int) -> Neighbours:
         with self._changed:  # numpy counts first and fills then, and must not see an item die in between
             alive = np.flatnonzero(self._elements.alive)
-        return _scan(self._elements.file, alive, queries, k, self._metric, threads)
+        return self._elements.scan(alive, queries, k, self._metric, threads)
 
     def mark_deleted(self, labels: NDArray[np.uint64]) -> None:
         with self._marking:
@@ -140,7 +153,7 @@ class LoadedGraph:
                 self._elements.alive[elements] = False
                 self.live -= len(elements)
                 self._changed.wait_for(lambda: not self._running or not scans(self.live, max(self._running)))
-            for label in self._elements.file.labels[elements]:
+            for label in self._elements.labels[elements]:
                 self._index.mark_deleted(int(label))
 
     def _note_too_few(self, width: int) -> None:
@@ -154,7 +167,9 @@ class MappedGraph:
     """A segment in its mapped file."""
 
     def __init__(self, spec: ViewSpec, segment: Segment) -> None:
-        self._elements = _Elements(spec, segment)
+        file = _verified(spec, segment)
+        self._graph = file.graph
+        self._elements = _Elements(file)
         self.vectors = self._elements.vectors
         self._metric = spec.metric
         self.live = segment.count
@@ -164,16 +179,15 @@ class MappedGraph:
     def search(self, queries: NDArray[np.float32], k: int, width: int, threads: int) -> Neighbours:
         if scans(self.live, width):
             return self.scan(queries, k, threads)
-        file = self._elements.file
-        elements, distances, _ = _kernels.search(file.graph, queries, self._dead, k, width, threads)
+        elements, distances, _ = _kernels.search(self._graph, queries, self._dead, k, width, threads)
         if len(elements) and elements[:, -1].min() < 0:  # some paths ended early
             return self.scan(queries, k, threads)
-        return Neighbours(file.labels[elements], distances)
+        return Neighbours(self._elements.labels[elements], distances)
 
     def scan(self, queries: NDArray[np.float32], k: int, threads: int) -> Neighbours:
         with self._marking:  # numpy counts first and fills then, and must not see an item die in between
             alive = np.flatnonzero(self._elements.alive)
-        return _scan(self._elements.file, alive, queries, k, self._metric, threads)
+        return self._elements.scan(alive, queries, k, self._metric, threads)
 
     def mark_deleted(self, labels: NDArray[np.uint64]) -> None:
         with self._marking:
@@ -181,10 +195,3 @@ class MappedGraph:
             self._elements.alive[elements] = False
             self._dead[elements] = 1
             self.live -= len(elements)
-
-
-def _scan(
-    file: HnswFile, alive: NDArray[np.int64], queries: NDArray[np.float32], k: int, metric: Metric, threads: int
-) -> Neighbours:
-    rows, distances = nearest(file.vectors, alive, queries, k, metric, threads)
-    return Neighbours(file.labels[rows], distances)

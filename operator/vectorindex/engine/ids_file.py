@@ -92,6 +92,11 @@ class IdsFile:
     def external_id(self, row: int) -> str:
         return self.raw_id(row).decode()
 
+    def external_ids(self, rows: NDArray[np.int64]) -> list[str]:
+        """The IDs in ``rows`` (n,)."""
+        starts, ends = self._offsets[rows].tolist(), self._offsets[rows + 1].tolist()
+        return [str(self._text[start:end], "utf-8") for start, end in zip(starts, ends, strict=True)]
+
     def raw_id(self, row: int) -> bytes:
         """UTF-8 of the ID in ``row``."""
         return bytes(self._text[int(self._offsets[row]) : int(self._offsets[row + 1])])
@@ -154,8 +159,9 @@ class IdTable:
         found = [self._tail.get(label) for label in labels.tolist()]
         for file in self._files.values():
             rows = file.rows_of(labels)
-            for position in np.flatnonzero(rows >= 0).tolist():
-                found[position] = file.external_id(int(rows[position]))
+            (places,) = (rows >= 0).nonzero()
+            for place, external_id in zip(places.tolist(), file.external_ids(rows[places]), strict=True):
+                found[place] = external_id
         return found
 
     def external_ids(self, labels: NDArray[np.uint64]) -> list[str]:

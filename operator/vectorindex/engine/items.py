@@ -135,6 +135,11 @@ def count_dead(connection: sqlite3.Connection, min_label: int, max_label: int) -
     return int(within.fetchone()[0])
 
 
+def count_dead_until(connection: sqlite3.Connection, lsn: int) -> int:
+    """Tombstones of deletes up to a write."""
+    return int(connection.execute("SELECT count(*) FROM dead WHERE lsn <= ?", (lsn,)).fetchone()[0])
+
+
 def forget_dead(connection: sqlite3.Connection, min_label: int, max_label: int, up_to_lsn: int) -> None:
     """Drops the tombstones of a segment that is no more, up to the write that its successor has seen."""
     connection.execute("DELETE FROM dead WHERE label BETWEEN ? AND ? AND lsn <= ?", (min_label, max_label, up_to_lsn))

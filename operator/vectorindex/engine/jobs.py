@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from vectorindex.engine.erasure import Seal
 from vectorindex.engine.params import Parameters
 from vectorindex.engine.recall import RecallSample, SampleRequest
 from vectorindex.engine.segments import FileStamp, ViewSpec
@@ -49,6 +50,11 @@ class JobKind(StrEnum):
     REBUILD = "rebuild"
     OPTIMIZE = "optimize"
 
+    @property
+    def erases(self) -> bool:
+        """Whether nothing that was dead at the seal is left by its swap."""
+        return self in (JobKind.REBUILD, JobKind.OPTIMIZE)
+
 
 _NEW_GRAPH = {
     Phase.READ: (0, 1),
@@ -79,15 +85,15 @@ SEGMENT_PROGRESS: dict[Phase, tuple[int, int]] = {
 @dataclass(frozen=True)
 class BuildJob:
     """One build on top of ``view``, the segments and rows that it reads, with what was dead at the seal.
-    ``generations``: one for the new segment, or when optimizing one for each of the view. It holds the writes
-    ``first_lsn..seal_lsn``; ``in_force`` are the parameters at the seal, ``parameters`` those of the new graph;
+    ``generations``: one for the new segment, or when optimizing one for each of the view. It holds the writes from
+    ``first_lsn`` up to the ``seal``; ``in_force`` are the parameters then, ``parameters`` those of the new graph;
     ``threads`` ≥ 1 work in parallel."""
 
     kind: JobKind
     view: ViewSpec
     generations: tuple[int, ...]
     first_lsn: int
-    seal_lsn: int
+    seal: Seal
     in_force: Parameters
     parameters: Parameters
     threads: int

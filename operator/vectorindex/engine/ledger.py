@@ -1,6 +1,7 @@
 """The ledger of operations: SQL for the store to call in its transactions.
 
-An operation is Queued, then Running, then one of Succeeded, Failed and Cancelled, for good. Its record is durable
+An operation is Queued, then Running, then one of Succeeded, Failed and Cancelled, for good. A rebuild or an optimize is
+Swapped before it has Succeeded: its change is made, and what it replaced is being erased. Its record is durable
 before anyone is told of it, and kept as long as the volume. It never holds an external ID: a delete keeps its digest,
 counts and bitmap. What has succeeded once under a user's ``operation_id`` is not done again under it: an operation
 that asks for the same has succeeded at once, with that result, and one that asks for something else has failed.
@@ -32,6 +33,7 @@ _COLUMNS = (
 class OperationState(StrEnum):
     QUEUED = "Queued"
     RUNNING = "Running"
+    SWAPPED = "Swapped"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     CANCELLED = "Cancelled"
@@ -89,16 +91,16 @@ def all_records(connection: sqlite3.Connection) -> list[OperationRecord]:
 
 
 def unfinished(connection: sqlite3.Connection) -> list[OperationRecord]:
-    """In order of creation."""
+    """Those that are Queued or Running, in order of creation."""
     query = f"SELECT {_COLUMNS} FROM operations WHERE state IN (?, ?) ORDER BY number"  # noqa: S608
     states = (OperationState.QUEUED.value, OperationState.RUNNING.value)
     return [_record(row) for row in connection.execute(query, states)]
 
 
 def last_result(connection: sqlite3.Connection, kind: str) -> dict[str, Any] | None:
-    """Of the last operation of this kind that succeeded; None: none has."""
-    query = "SELECT result FROM operations WHERE kind = ? AND state = ? ORDER BY number DESC LIMIT 1"
-    row = connection.execute(query, (kind, OperationState.SUCCEEDED.value)).fetchone()
+    """Of the last operation of this kind that swapped or succeeded; None: none has."""
+    query = "SELECT result FROM operations WHERE kind = ? AND state IN (?, ?) ORDER BY number DESC LIMIT 1"
+    row = connection.execute(query, (kind, OperationState.SWAPPED.value, OperationState.SUCCEEDED.value)).fetchone()
     return None if row is None or row[0] is None else json.loads(row[0])
 
 
@@ -127,14 +129,14 @@ def add(connection: sqlite3.Connection, operation: NewOperation, now: float) -> 
          operation.operation_id),
     )  # fmt: skip
     if operation.operation_id:
-        _settle(connection, operation, now)
+        _end_if_applied(connection, operation, now)
 
 
-def _settle(connection: sqlite3.Connection, operation: NewOperation, now: float) -> None:
-    """Ends an operation that was added just now, if one of the same ``operation_id`` has succeeded."""
+def _end_if_applied(connection: sqlite3.Connection, operation: NewOperation, now: float) -> None:
+    """Ends an operation that was added just now, if one of the same ``operation_id`` has made its change."""
     earlier = connection.execute(
-        "SELECT kind, digest, result FROM operations WHERE operation_id = ? AND state = ? ORDER BY number LIMIT 1",
-        (operation.operation_id, OperationState.SUCCEEDED.value),
+        "SELECT kind, digest, result FROM operations WHERE operation_id = ? AND state IN (?, ?) ORDER BY number",
+        (operation.operation_id, OperationState.SWAPPED.value, OperationState.SUCCEEDED.value),
     ).fetchone()
     if earlier is None:
         return
@@ -174,6 +176,30 @@ def succeed(connection: sqlite3.Connection, operation_id: str, result: dict[str,
     )
 
 
+def swap(connection: sqlite3.Connection, operation_id: str, result: dict[str, Any]) -> None:
+    """Running → Swapped."""
+    require(connection, operation_id, OperationState.RUNNING)
+    connection.execute(
+        "UPDATE operations SET state = ?, progress = 99, message = '', result = ? WHERE id = ?",
+        (OperationState.SWAPPED.value, json.dumps(result), operation_id),
+    )
+
+
+def swapped(connection: sqlite3.Connection) -> list[OperationRecord]:
+    """Those that have swapped and not succeeded yet."""
+    query = f"SELECT {_COLUMNS} FROM operations WHERE state = ?"  # noqa: S608
+    return [_record(row) for row in connection.execute(query, (OperationState.SWAPPED.value,))]
+
+
+def settle(connection: sqlite3.Connection, operation_id: str, result: dict[str, Any], now: float) -> None:
+    """Swapped → Succeeded."""
+    require(connection, operation_id, OperationState.SWAPPED)
+    connection.execute(
+        "UPDATE operations SET state = ?, progress = 100, result = ?, finished = ? WHERE id = ?",
+        (OperationState.SUCCEEDED.value, json.dumps(result), now, operation_id),
+    )
+
+
 def fail(connection: sqlite3.Connection, operation_id: str, reason: str, message: str, now: float) -> None:
     """Queued or Running → Failed."""
     require(connection, operation_id, OperationState.QUEUED, OperationState.RUNNING)
@@ -184,18 +210,19 @@ def fail(connection: sqlite3.Connection, operation_id: str, reason: str, message
 
 
 def forget_unfinished(connection: sqlite3.Connection) -> None:
-    """Drops the operations that have not ended: in a copy of an index nobody works on them, and none has changed it."""
-    connection.execute("DELETE FROM operations WHERE finished IS NULL")
+    """Drops those that are Queued or Running: in a copy of an index nobody works on them, and none has changed it."""
+    states = (OperationState.QUEUED.value, OperationState.RUNNING.value)
+    connection.execute("DELETE FROM operations WHERE state IN (?, ?)", states)
 
 
 def cancel(connection: sqlite3.Connection, operation_id: str, now: float) -> None:
-    """Queued, Running or never heard of → Cancelled; one that has ended stays as it is."""
+    """Queued, Running or never heard of → Cancelled; one that has swapped or ended stays as it is."""
     cancelled = OperationState.CANCELLED.value
     connection.execute(
         "INSERT INTO operations (id, kind, object_name, object_uid, digest, state, reason, created, finished)"
         " VALUES (?, '', '', '', '', ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE"
-        " SET state = excluded.state, reason = excluded.reason, finished = excluded.finished WHERE finished IS NULL",
-        (operation_id, cancelled, cancelled, now, now),
+        " SET state = excluded.state, reason = excluded.reason, finished = excluded.finished WHERE state IN (?, ?)",
+        (operation_id, cancelled, cancelled, now, now, OperationState.QUEUED.value, OperationState.RUNNING.value),
     )
 
 

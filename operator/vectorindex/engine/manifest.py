@@ -7,17 +7,20 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
+from vectorindex.engine.erasure import Seal
 from vectorindex.engine.params import IndexSpec, Metric, Parameters
 from vectorindex.engine.segments import FileStamp, Role, Segment
 
 
 @dataclass(frozen=True)
 class State:
-    """``parameters`` are those in force; ``sequence`` is the LSN of the last write."""
+    """``parameters`` are those in force; ``sequence`` is the LSN of the last write; ``seal`` is that of the last
+    rebuild or optimize, None when there was none."""
 
     spec: IndexSpec
     configuration: dict[str, Any]
     sequence: int
+    seal: Seal | None
 
     @property
     def parameters(self) -> Parameters:
@@ -25,16 +28,15 @@ class State:
 
 
 def read_state(connection: sqlite3.Connection) -> State:
-    name, dimensions, metric, delta_ratio, m, ef_construction, ef_search, seed, configuration, sequence = (
-        connection.execute(
-            "SELECT name, dimensions, metric, delta_ratio, m, ef_construction, ef_search, seed, configuration, sequence"
-            " FROM state"
-        ).fetchone()
-    )
+    (name, dimensions, metric, delta_ratio, m, ef_construction, ef_search, seed, configuration, sequence,
+     sealed, sealed_lsn, sealed_generation, erased) = connection.execute(
+        "SELECT name, dimensions, metric, delta_ratio, m, ef_construction, ef_search, seed, configuration, sequence,"
+        " sealed, sealed_lsn, sealed_generation, erased FROM state"
+    ).fetchone()  # fmt: skip
     parameters = Parameters(m, ef_construction, ef_search, seed)
-    return State(
-        IndexSpec(name, dimensions, Metric(metric), parameters, delta_ratio), json.loads(configuration), sequence
-    )
+    spec = IndexSpec(name, dimensions, Metric(metric), parameters, delta_ratio)
+    seal = None if sealed is None else Seal(float(sealed), int(sealed_lsn), int(sealed_generation), bool(erased))
+    return State(spec, json.loads(configuration), sequence, seal)
 
 
 def write_name(connection: sqlite3.Connection, name: str) -> None:
@@ -54,6 +56,13 @@ def write_parameters(connection: sqlite3.Connection, parameters: Parameters) -> 
 
 def write_sequence(connection: sqlite3.Connection, lsn: int) -> None:
     connection.execute("UPDATE state SET sequence = ?", (lsn,))
+
+
+def write_seal(connection: sqlite3.Connection, seal: Seal) -> None:
+    connection.execute(
+        "UPDATE state SET sealed = ?, sealed_lsn = ?, sealed_generation = ?, erased = ?",
+        (seal.time, seal.lsn, seal.generation, seal.erased),
+    )
 
 
 def reserve(connection: sqlite3.Connection, generations: int, labels: int) -> tuple[tuple[int, ...], int]:

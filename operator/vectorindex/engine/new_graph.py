@@ -29,8 +29,8 @@ def build_segment(job: BuildJob, source: Source, clock: PhaseClock) -> NewSegmen
         index, norms = _graph(job, source, clock)
     with clock.phase(Phase.WRITE):
         _save(job, generation, index)
+        del index  # its memory goes before the IDs, the repair and the checks take theirs
         write_ids(ids_path(job.folder, generation), source.labels, source.external_ids(), norms)
-        del index  # its memory goes before repair and checks take theirs
     return finish(job, generation, source.labels, clock)
 
 

@@ -97,9 +97,9 @@ def validate_external_ids(external_ids: Sequence[str]) -> None:
             raise InvalidInput(f"external ID {position}: must not hold control characters")
 
 
-def validate_vectors(vectors: NDArray[np.float32], dimensions: int, metric: Metric) -> None:
-    """Raises InvalidInput unless ``vectors`` is (n, dimensions) float32, finite, of a length whose distances float32
-    can hold, and under cosine not zero. The message names the row."""
+def validate_vectors(vectors: NDArray[np.float32], dimensions: int, metric: Metric) -> NDArray[np.float64]:
+    """The lengths (n,) of ``vectors``. Raises InvalidInput unless they are (n, dimensions) float32, finite, of a length
+    whose distances float32 can hold, and under cosine not zero. The message names the row."""
     if vectors.dtype != np.float32 or vectors.ndim != 2 or vectors.shape[1] != dimensions:
         raise InvalidInput(f"vectors must be float32 of shape (n, {dimensions}), not {vectors.dtype} {vectors.shape}")
     norms = vector_norms(vectors)
@@ -107,6 +107,7 @@ def validate_vectors(vectors: NDArray[np.float32], dimensions: int, metric: Metr
     _refuse_row(norms > MAX_NORM, "is too long: distances to it exceed float32")
     if metric is Metric.COSINE:
         _refuse_row(norms < MIN_COSINE_NORM, "is zero, and a zero vector has no cosine")
+    return norms
 
 
 def _refuse_row(bad: NDArray[np.bool_], why: str) -> None:

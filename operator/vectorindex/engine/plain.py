@@ -27,7 +27,7 @@ from vectorindex.engine.build import build
 from vectorindex.engine.catalog import new_index
 from vectorindex.engine.database import Database, create_database
 from vectorindex.engine.errors import CorruptFile, InvalidInput
-from vectorindex.engine.files import stamp
+from vectorindex.engine.files import fsync_whole, stamp
 from vectorindex.engine.folders import whole_folder
 from vectorindex.engine.hnsw_file import COUNT_MASK, DELETED_BIT, HEADER, HnswFile, chunks, element_layout
 from vectorindex.engine.ids_file import IdsFile, write_ids
@@ -105,6 +105,7 @@ def import_hnsw(
         report("writing the index")
         write_ids(ids_path(folder, _GENERATION), np.arange(given.count, dtype=np.uint64), external_ids, norms)
         create_database(folder / DATABASE_NAME, spec)
+        fsync_whole(folder)  # SQLite may fail to sync and tell nobody: what is there must not depend on it
         live = [(external_ids[label].decode(), int(label)) for label in np.flatnonzero(~given.deleted[order])]
         _name(folder, spec, structure, live, dead)
         with closing(Store.open(folder)):  # everything is verified once more, as at a start

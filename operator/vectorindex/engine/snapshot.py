@@ -21,7 +21,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,9 +29,10 @@ from typing import Any, BinaryIO
 from vectorindex.engine import ledger, manifest
 from vectorindex.engine.catalog import new_index
 from vectorindex.engine.database import Database
-from vectorindex.engine.errors import CorruptFile, InvalidInput
-from vectorindex.engine.files import stamp, verify_stamp
-from vectorindex.engine.folders import whole_folder
+from vectorindex.engine.erasure import SnapshotTrace
+from vectorindex.engine.errors import CorruptFile, EngineError, InvalidInput
+from vectorindex.engine.files import fsync_whole, stamp, verify_stamp
+from vectorindex.engine.folders import UNFINISHED_PREFIX, whole_folder
 from vectorindex.engine.params import Metric
 from vectorindex.engine.policy import Counts
 from vectorindex.engine.segments import SEGMENT_FILE, FileStamp, Segment
@@ -41,12 +42,14 @@ DESCRIPTION_NAME = "snapshot.json"
 FORMAT = "vectorindex-snapshot"
 VERSION = 1
 
+_LAST_SECOND = 253_402_300_799  # of the year 9999
 _NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What ``snapshot.json`` says. ``sequence``: the LSN; ``created``: seconds since 1970; ``files`` by name."""
+    """What ``snapshot.json`` says. ``sequence``: the LSN; ``created``: seconds since 1970; ``sealed``, likewise: seal
+    of the last rebuild or optimize before it, None when there was none; ``files`` by name."""
 
     index: str
     dimensions: int
@@ -54,6 +57,7 @@ class Snapshot:
     sequence: int
     counts: Counts
     created: float
+    sealed: float | None
     files: dict[str, FileStamp]
 
     @property
@@ -103,9 +107,10 @@ def take(folder: Path, seal_into: Callable[[Path], Sealed], now: Callable[[], fl
             for path, expected in zip(_paths(segment, draft), (segment.hnsw, segment.ids), strict=True):
                 verify_stamp(path, expected)
                 files[path.name] = expected
-        spec = sealed.status.spec
+        status = sealed.status
+        spec = status.spec
         snapshot = Snapshot(
-            spec.name, spec.dimensions, spec.metric, sealed.status.sequence, sealed.status.counts, now(), files
+            spec.name, spec.dimensions, spec.metric, status.sequence, status.counts, now(), status.sealed, files
         )
         content = {"format": FORMAT, "version": VERSION, **asdict(snapshot)}
         (draft / DESCRIPTION_NAME).write_text(json.dumps(content, indent=2) + "\n")
@@ -131,6 +136,19 @@ def read_snapshot(folder: Path) -> Snapshot:
         raise CorruptFile(path, f"is damaged ({type(error).__name__}: {error})") from error
 
 
+def traces(folder: Path) -> list[SnapshotTrace]:
+    """What lies in the folder of an index's snapshots, which may be missing, by name: whole ones, and drafts."""
+    found = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        trace = SnapshotTrace(path.name, None, None)
+        if not path.name.startswith(UNFINISHED_PREFIX):
+            with suppress(EngineError):
+                snapshot = read_snapshot(path)
+                trace = SnapshotTrace(path.name, snapshot.created, snapshot.sealed)
+        found.append(trace)
+    return found
+
+
 def restore(source: Path, data_dir: Path, name: str | None = None) -> IndexStatus:
     """Puts a snapshot back as a new index, under its own name unless ``name`` gives another.
 
@@ -144,6 +162,7 @@ def restore(source: Path, data_dir: Path, name: str | None = None) -> IndexStatu
             except FileNotFoundError:
                 raise CorruptFile(source / file, f"is missing, and {DESCRIPTION_NAME} names it") from None
             verify_stamp(folder / file, expected)
+        fsync_whole(folder)  # SQLite may fail to sync and tell nobody: what is there must not depend on it
         with closing(Database(folder / DATABASE_NAME)) as database, database.transaction() as connection:
             manifest.write_name(connection, folder.name)
             ledger.forget_unfinished(connection)
@@ -155,8 +174,8 @@ def restore(source: Path, data_dir: Path, name: str | None = None) -> IndexStatu
 
 def _require_described(path: Path, snapshot: Snapshot, status: IndexStatus) -> None:
     """Raises CorruptFile unless the description is that of the database beside it."""
-    said = (snapshot.dimensions, snapshot.metric, snapshot.sequence, snapshot.counts)
-    found = (status.spec.dimensions, status.spec.metric, status.sequence, status.counts)
+    said = (snapshot.dimensions, snapshot.metric, snapshot.sequence, snapshot.counts, snapshot.sealed)
+    found = (status.spec.dimensions, status.spec.metric, status.sequence, status.counts, status.sealed)
     if said != found:
         raise CorruptFile(path, f"does not describe its {DATABASE_NAME}: it says {said}, which holds {found}")
     named = {path.name for segment in status.segments for path in _paths(segment, Path())}
@@ -181,9 +200,18 @@ def _snapshot(content: dict[str, Any]) -> Snapshot:
         metric=Metric(content["metric"]),
         sequence=int(content["sequence"]),
         counts=counts,
-        created=float(content["created"]),
+        created=_time(content["created"]),
+        sealed=None if content["sealed"] is None else _time(content["sealed"]),
         files=files,
     )
+
+
+def _time(value: Any) -> float:
+    """Seconds since 1970 that are of a date. Raises TypeError, ValueError."""
+    seconds = float(value)
+    if not 0 <= seconds <= _LAST_SECOND:
+        raise ValueError(f"time {value!r}")
+    return seconds
 
 
 def _link(source: Path, target: Path) -> bool:

@@ -72,8 +72,8 @@ class OldSegment:
         order = np.argsort(self.graph.labels)
         if not np.array_equal(self.graph.labels[order], self.ids.labels):
             raise CorruptFile(self.ids.path, f"its labels are not those of {self.graph.path.name}")
-        self.live = np.flatnonzero(~np.isin(self.ids.labels, view.dead))
-        self.elements = order[self.live]
+        self.live = np.flatnonzero(~np.isin(self.ids.labels, view.dead)).astype(np.uint32)
+        self.elements = order[self.live].astype(np.uint32)
         self.dead = np.ones(self.graph.count, np.bool_)
         self.dead[self.elements] = False
         self.unreachable = int((~reachable(self.graph)[self.elements]).sum())
@@ -87,13 +87,13 @@ class ViewSource:
         self.segments = tuple(OldSegment(view, segment) for segment in view.segments)
         self._tail = view.live_tail
         self._tail_vectors, self._tail_norms = stored_form(self._tail.vectors, view.metric)
-        rows = np.arange(len(self._tail))
+        rows = np.arange(len(self._tail), dtype=np.uint32)
         parts = [
             *(
-                (old.ids.labels[old.live], np.full(len(old.live), number), np.stack([old.live, old.elements]))
+                (old.ids.labels[old.live], np.full(len(old.live), number, np.int32), np.stack([old.live, old.elements]))
                 for number, old in enumerate(self.segments)
             ),
-            (self._tail.labels, np.full(len(rows), _TAIL), np.stack([rows, rows])),
+            (self._tail.labels, np.full(len(rows), _TAIL, np.int32), np.stack([rows, rows])),
         ]
         labels, owners, places = zip(*parts, strict=True)
         together = np.concatenate(labels)

@@ -30,7 +30,15 @@ from numpy.typing import NDArray
 from vectorindex.engine import applying, items, journal, ledger, manifest
 from vectorindex.engine.belonging import require_database, require_own_database
 from vectorindex.engine.database import Database
-from vectorindex.engine.errors import CorruptFile, IdConflict, InvalidInput, OperationConflict, StoreFailed
+from vectorindex.engine.erasure import NOTHING_SEALED, Erasure, Seal, SnapshotTrace, rfc3339, why_not
+from vectorindex.engine.errors import (
+    CorruptFile,
+    IdConflict,
+    InvalidInput,
+    OperationConflict,
+    OutOfSpace,
+    StoreFailed,
+)
 from vectorindex.engine.files import fsync_path
 from vectorindex.engine.flush import choose_flush
 from vectorindex.engine.ids_file import IdsFile
@@ -45,6 +53,7 @@ from vectorindex.engine.segments import Segment, ViewSpec, hnsw_path, ids_path
 from vectorindex.engine.session import IngestSession, SessionMode
 from vectorindex.engine.swap import Swap, parameters_after, plan_swap
 from vectorindex.engine.tally import Tally
+from vectorindex.engine.traces import find_traces
 from vectorindex.engine.view_change import ViewChange
 from vectorindex.engine.writes import Delete, Deletion, Preview, Upsert, Upserted, Write, Written
 
@@ -54,8 +63,8 @@ DATABASE_NAME = "index.db"
 @dataclass(frozen=True)
 class IndexStatus:
     """``spec`` with the parameters in force; ``size``: bytes of the database and of all segments; ``sequence``:
-    LSN of the last write; ``tail_rows`` wait in the journal; ``read_only``: why writes are refused, None if they are
-    not; ``live``: items by generation."""
+    LSN of the last write; ``tail_rows`` wait in the journal; ``sealed``: seal of the last rebuild or optimize (seconds
+    since 1970); ``read_only``: why writes are refused, None if they are not; ``live``: items by generation."""
 
     spec: IndexSpec
     configuration: dict[str, Any]
@@ -63,6 +72,7 @@ class IndexStatus:
     counts: Counts
     tail_rows: int
     size: int
+    sealed: float | None
     read_only: str | None
     segments: tuple[Segment, ...]
     live: dict[int, int]
@@ -97,6 +107,7 @@ class Store:
                 database = Database(path)
                 undo.callback(database.close)
                 store = cls._made_of(folder, database, lock, clock)
+                store._verify()
                 remove_leftovers(folder, store._segments)
                 # The name of the WAL, too, is in the folder by now. SQLite syncs it as well, before the first commit,
                 # but does not mind when that fails.
@@ -108,13 +119,11 @@ class Store:
 
     @classmethod
     def _made_of(cls, folder: Path, database: Database, lock: int, clock: Callable[[], float]) -> Store:
-        """The store of a database that may hold anything, verified."""
+        """The store of a database that may hold anything."""
         try:
-            store = cls(folder, database, lock, clock)
-            store._verify()
+            return cls(folder, database, lock, clock)
         except (sqlite3.Error, InvalidInput, TypeError, ValueError) as error:
             raise CorruptFile(database.path, f"does not hold the state of an index ({error})") from error
-        return store
 
     def close(self) -> None:
         """Ends the connection and gives up the lock."""
@@ -129,6 +138,7 @@ class Store:
             counts=self._tally.counts,
             tail_rows=self._tally.rows,
             size=self._database.size + sum(segment.size for segment in self._segments),
+            sealed=None if self._state.seal is None else self._state.seal.time,
             read_only=self._database.read_only,
             segments=self._segments,
             live=dict(self._tally.live),
@@ -310,13 +320,18 @@ class Store:
         self, job: BuildJob, built: BuildResult, operation_id: str | None = None, result: dict[str, Any] | None = None
     ) -> ViewChange:
         """The swap, in one transaction: the new segments are named, the old ones are not, the journal is trimmed of
-        what they hold, parameters come in force, and the operation has succeeded. Deletes since the seal stay deleted.
-        Old files are unlinked after it. Returns what it changes in a view.
+        what they hold, parameters come in force, and the operation has succeeded; that of a rebuild or an optimize has
+        swapped, and :meth:`settle` ends it. Deletes since the seal stay deleted. Old files are unlinked after it.
+        Returns what it changes in a view.
 
         Raises OperationFinished when the operation is not Running (it was cancelled); nothing has changed then."""
         mode = None if job.session is None else job.session.mode
         with self._database.transaction() as connection:
-            if operation_id is not None:
+            if job.kind.erases:
+                manifest.write_seal(connection, job.seal)
+            if operation_id is not None and job.kind.erases:
+                ledger.swap(connection, operation_id, result or {})
+            elif operation_id is not None:
                 ledger.succeed(connection, operation_id, result or {}, self._clock())
             if mode is SessionMode.BUILD:
                 items.clear(connection)
@@ -353,6 +368,31 @@ class Store:
             dropped=tuple(segment.generation for segment in swap.dropped),
             flushed_through=-1 if job.flushed_through is None else job.flushed_through,
         )
+
+    def settle(self, snapshots: Sequence[SnapshotTrace]) -> Erasure:
+        """What the last rebuild or optimize has erased, made durable before it is said; its operation, which has
+        swapped, has succeeded then. ``snapshots``: all of this index on its volume. To be called after the swap, after
+        an open, and whenever somebody asks: what stood against it may be gone."""
+        seal = self._state.seal
+        if seal is None:
+            return NOTHING_SEALED
+        with self._database.guarded() as connection:
+            blocked = why_not(seal, find_traces(connection, self._database.path, self._segments, seal, snapshots))
+            swapped = ledger.swapped(connection)
+        if blocked is None and not seal.erased:
+            try:
+                self._database.erase()
+            except OutOfSpace as error:
+                blocked = str(error)
+        erased = seal.erased or blocked is None
+        if swapped or erased != seal.erased:
+            said = {"erasure_blocked": blocked} if blocked else {"erased_before": rfc3339(seal.time)}
+            with self._database.transaction() as connection:
+                manifest.write_seal(connection, replace(seal, erased=erased))
+                for record in swapped:
+                    ledger.settle(connection, record.id, {**(record.result or {}), **said}, self._clock())
+            self._state = replace(self._state, seal=replace(seal, erased=erased))
+        return Erasure(None if blocked else seal.time, blocked)
 
     def discard(self, job: BuildJob) -> None:
         """Removes the files of a build that failed or was cancelled. Where the store has failed, perhaps in the
@@ -411,7 +451,7 @@ class Store:
             return ledger.all_records(connection)
 
     def last_result(self, kind: str) -> dict[str, Any] | None:
-        """Of the last operation of this kind that succeeded; None: none has."""
+        """Of the last operation of this kind that swapped or succeeded; None: none has."""
         with self._database.guarded() as connection:
             return ledger.last_result(connection, kind)
 
@@ -470,12 +510,14 @@ class Store:
         if view is None:
             with self._database.guarded() as connection:
                 view = self._view(self._segments, items.dead_labels(connection), Rows.none(self._state.spec.dimensions))
+        with self._database.guarded() as connection:
+            seal = Seal(self._clock(), self._state.sequence, manifest.next_generation(connection))
         return BuildJob(
             kind=kind,
             view=view,
             generations=generations,
             first_lsn=_first_lsn(view.segments, None),
-            seal_lsn=self._state.sequence,
+            seal=seal,
             in_force=self._state.parameters,
             parameters=self._state.parameters if parameters is None else parameters,
             threads=threads,

@@ -55,7 +55,7 @@ def plan_swap(
     a session leaves them to it."""
     if job.session is None:
         gone = set(built.replaces)
-        lsn, forget_lsn = sequence, job.seal_lsn
+        lsn, forget_lsn = sequence, job.seal.lsn
     else:
         lsn = forget_lsn = sequence + 1
         everything = job.session.mode is SessionMode.BUILD
@@ -92,7 +92,7 @@ def _new_segment(job: BuildJob, new: BuiltSegment, role: Role, lsn: int) -> Segm
         min_label=new.min_label,
         max_label=new.max_label,
         first_lsn=job.first_lsn if rewritten else lsn,
-        last_lsn=job.seal_lsn if rewritten else lsn,
+        last_lsn=job.seal.lsn if rewritten else lsn,
         parameters=job.parameters,
         unreachable=new.structure.unreachable,
         hnsw=new.hnsw,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vectorindex.engine.distance import Neighbours, normalised
+from vectorindex.engine.distance import Neighbours, of_length_one
 from vectorindex.engine.errors import InvalidInput
 from vectorindex.engine.graphs import Graph, open_graph
 from vectorindex.engine.params import Metric, validate_vectors
@@ -107,8 +107,8 @@ class View:
         if k < 1:
             raise InvalidInput(f"k must be at least 1, not {k}")
         metric = self._spec.metric
-        validate_vectors(queries, self._spec.dimensions, metric)
-        return normalised(queries)[0] if metric is Metric.COSINE else queries
+        norms = validate_vectors(queries, self._spec.dimensions, metric)
+        return of_length_one(queries, norms) if metric is Metric.COSINE else queries
 
 
 def _merge(parts: list[Neighbours], k: int) -> Neighbours:

@@ -20,7 +20,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from vectorindex.engine.errors import EngineError
-from vectorindex.sidecar import commands, log
+from vectorindex.sidecar import commands, log, memory
 from vectorindex.sidecar.app import make_app
 from vectorindex.sidecar.catalog import Catalog
 from vectorindex.sidecar.container import container_limits
@@ -104,8 +104,8 @@ def _read_identity(path: Path) -> Identity:
 
 
 async def _serve(settings: Settings) -> None:
-    limits = container_limits()
-    log.info("limits", cpus=limits.cpus, memory="unknown" if limits.memory is None else limits.memory)
+    allowed = memory.allowance()
+    log.info("limits", cpus=container_limits().cpus, memory="unknown" if allowed is None else allowed.limit)
     volume = Volume(settings.data_dir)
     try:
         catalog = Catalog(volume, settings.identity, settings.pod)

@@ -20,7 +20,7 @@ from vectorindex.sidecar.limits import MAX_BODIES_BYTES, MAX_BODY_BYTES
 
 
 def make_app(catalog: Catalog) -> web.Application:
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_errors_as_json, _bounded_bodies()])
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_guarded()])
     app[_CATALOG] = catalog
     app.add_routes(routes_data.routes(catalog))
     app.add_routes(routes_items.routes(catalog))
@@ -31,52 +31,55 @@ def make_app(catalog: Catalog) -> web.Application:
 
 _CATALOG = web.AppKey("catalog", Catalog)
 
-
-@web.middleware
-async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except RequestError as error:
-        status, detail = error.status, str(error)
-    except EngineError as error:
-        status, detail = _status_of(error), str(error)
-    except web.HTTPRequestEntityTooLarge:
-        status, detail = 413, f"the body is larger than {MAX_BODY_BYTES} bytes; send several requests"
-    except web.HTTPNotFound:
-        status, detail = 404, f"there is nothing at {request.path}"
-    except web.HTTPMethodNotAllowed as error:
-        status, detail = 405, f"{request.method} is not allowed here, only {', '.join(sorted(error.allowed_methods))}"
-    except ConnectionResetError:  # whoever asked went away, and reads no answer
-        status, detail = 400, "the body did not arrive whole"
-    except Exception:
-        log.exception("request-failed", method=request.method, path=request.path)
-        status, detail = 500, "internal error; the sidecar's log has the details"
-    answer = {"detail": detail}
-    if request.path.startswith("/v1/"):
-        answer["volume_id"] = request.app[_CATALOG].volume_id
-    return web.json_response(answer, status=status)
+_NO_ROOM = "the bodies of other requests take all the room; send fewer at a time"
 
 
-def _bounded_bodies() -> Middleware:
-    """Refuses what would make the bodies in memory more than we have room for, however many clients there are."""
+def _guarded() -> Middleware:
+    """Puts every error into one shape, and refuses what would make the bodies in memory more than we have room for,
+    however many clients there are. One middleware, because each costs every search."""
     held = 0
 
     @web.middleware
-    async def bounded(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
         nonlocal held
         announced = request.content_length
         if announced is None:  # it comes in chunks, and nobody knows how many
             announced = MAX_BODY_BYTES if request.can_read_body else 0
         size = min(announced, MAX_BODY_BYTES)  # a larger one is refused before more of it is read
         if held + size > MAX_BODIES_BYTES:
-            raise TooManyRequests("the bodies of other requests take all the room; send fewer at a time")
+            return _refused(request, TooManyRequests(_NO_ROOM))
         held += size
         try:
             return await handler(request)
+        except Exception as error:
+            return _refused(request, error)
         finally:
             held -= size
 
-    return bounded
+    return guarded
+
+
+def _refused(request: web.Request, error: Exception) -> web.Response:
+    """Call it where the exception is handled: one that nobody expected is logged."""
+    if isinstance(error, RequestError):
+        status, detail = error.status, str(error)
+    elif isinstance(error, EngineError):
+        status, detail = _status_of(error), str(error)
+    elif isinstance(error, web.HTTPRequestEntityTooLarge):
+        status, detail = 413, f"the body is larger than {MAX_BODY_BYTES} bytes; send several requests"
+    elif isinstance(error, web.HTTPNotFound):
+        status, detail = 404, f"there is nothing at {request.path}"
+    elif isinstance(error, web.HTTPMethodNotAllowed):
+        status, detail = 405, f"{request.method} is not allowed here, only {', '.join(sorted(error.allowed_methods))}"
+    elif isinstance(error, ConnectionResetError):  # whoever asked went away, and reads no answer
+        status, detail = 400, "the body did not arrive whole"
+    else:
+        log.exception("request-failed", method=request.method, path=request.path)
+        status, detail = 500, "internal error; the sidecar's log has the details"
+    answer = {"detail": detail}
+    if request.path.startswith("/v1/"):
+        answer["volume_id"] = request.app[_CATALOG].volume_id
+    return web.json_response(answer, status=status)
 
 
 def _status_of(error: EngineError) -> int:

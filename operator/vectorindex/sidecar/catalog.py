@@ -158,7 +158,9 @@ class Catalog:
         self._refused.pop(name, None)
         folder = folders.index_folder(self._folder, name)
         try:
-            self._open[name] = await Index.open(folder, self.volume_id, self.boot_id, self._pod, self._check_identity)
+            self._open[name] = await Index.open(
+                folder, self.snapshots.folder(name), self.volume_id, self.boot_id, self._pod, self._check_identity
+            )
         except OPEN_ERRORS as error:
             self._refused[name] = str(error)
             log.warning("index-refused", index=name, why=error)

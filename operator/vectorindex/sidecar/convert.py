@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
+from vectorindex.engine import ledger
 from vectorindex.engine.ledger import OperationRecord
 from vectorindex.engine.params import Parameters
 from vectorindex.engine.policy import DesiredParameters, Thresholds
@@ -61,12 +64,19 @@ def desired(configuration: Configuration) -> DesiredParameters:
     return DesiredParameters(m=configuration.desired_m, ef_construction=configuration.desired_ef_construction)
 
 
+def moment(seconds: float) -> datetime:
+    """A time in seconds since 1970."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
 def operation_status(
     record: OperationRecord, volume_id: str, progress: int | None = None, remaining: int | None = None
 ) -> OperationStatus:
     """A record of the ledger as the API answers it; ``progress`` of the running attempt, if there is one, and the
     seconds ``remaining`` of it, if they are known."""
-    state = OperationState(record.state)
+    # What it replaced is still being erased: it has not ended for anybody who asks.
+    swapped = record.state is ledger.OperationState.SWAPPED
+    state = OperationState.RUNNING if swapped else OperationState(record.state)
     kind = OperationKind(record.kind) if record.kind else None
     reference = ObjectReference(name=record.object_name, uid=record.object_uid) if record.object_uid else None
     model = _RESULTS.get(kind) if kind is not None else None
@@ -81,5 +91,5 @@ def operation_status(
         restarts=record.restarts,
         volume_id=volume_id,
         object=reference,
-        result=model.model_validate(record.result) if model is not None and record.result is not None else None,
+        result=model.model_validate(record.result) if model and record.result is not None and not swapped else None,
     )

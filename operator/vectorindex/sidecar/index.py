@@ -13,10 +13,12 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vectorindex.engine.errors import EngineError, OperationConflict
+from vectorindex.engine.erasure import Erasure
+from vectorindex.engine.errors import EngineError, OperationConflict, OutOfSpace
 from vectorindex.engine.ledger import NewOperation
 from vectorindex.engine.params import IndexSpec, Metric, validate_external_ids
 from vectorindex.engine.session import IngestSession, SessionMode
+from vectorindex.engine.snapshot import traces
 from vectorindex.engine.store import Store
 from vectorindex.engine.writes import Delete, Deletion, Preview, Upsert, Upserted, Write, Written
 from vectorindex.sidecar import convert, log, maintenance
@@ -43,7 +45,14 @@ class Index:
     """An open index. Make it with :meth:`open`; :meth:`close` leaves no process and no lock behind."""
 
     def __init__(
-        self, writer: Writer, store: Store, spec: IndexSpec, volume_id: str, boot_id: str, identity: PodIdentity | None
+        self,
+        writer: Writer,
+        store: Store,
+        spec: IndexSpec,
+        snapshots: Path,
+        volume_id: str,
+        boot_id: str,
+        identity: PodIdentity | None,
     ) -> None:
         self.name = spec.name
         self.dimensions = spec.dimensions
@@ -57,6 +66,7 @@ class Index:
         self._writer = writer
         self._metric = spec.metric
         self._ef_search = spec.parameters.ef_search
+        self._snapshots = snapshots
         self._volume_id = volume_id
         self._boot_id = boot_id
         self._identity = identity
@@ -67,12 +77,14 @@ class Index:
     async def open(
         cls,
         folder: Path,
+        snapshots: Path,
         volume_id: str,
         boot_id: str,
         identity: PodIdentity | None,
         check: Callable[[IndexSpec], None],
     ) -> Index:
-        """Open the index in ``folder``, start its searcher and take its unfinished operations up again.
+        """Open the index in ``folder``, start its searcher and take its unfinished operations up again. Its snapshots
+        lie in ``snapshots``, if there are any.
 
         Raises what ``check`` raises of it, EngineError (CorruptFile names the file), SearcherFailed, SearcherGone."""
         writer = Writer(folder.name)
@@ -82,9 +94,10 @@ class Index:
             await writer.close()
             raise
         spec = (await writer.run(store.status)).spec
-        index = cls(writer, store, spec, volume_id, boot_id, identity)
+        index = cls(writer, store, spec, snapshots, volume_id, boot_id, identity)
         try:
             check(spec)
+            await index.erasure()
             await index.refresh_parameters()
             await index.searchers.start()
             await index.operations.resume()
@@ -246,7 +259,20 @@ class Index:
         self._ef_search = (await self.run(self.store.status)).parameters.ef_search
         self._past = await self.run(maintenance.read_past, self.store)
 
+    async def settle(self) -> Erasure:
+        """See :meth:`Store.settle`. Raises OutOfSpace, StoreFailed."""
+        # Looked for in the writer thread: a snapshot of the state before a swap is there by then, as a draft at least.
+        return await self.run(lambda: self.store.settle(traces(self._snapshots)))
+
+    async def erasure(self) -> Erasure:
+        """The same, where a full volume is one more thing that stands against it."""
+        try:
+            return await self.settle()
+        except OutOfSpace as error:
+            return Erasure(None, str(error))
+
     async def state(self) -> IndexState:
+        erasure = await self.erasure()
         status = await self.run(self.store.status)
         configuration = Configuration.model_validate(status.configuration)
         reasons = maintenance.reasons(status, configuration)
@@ -262,6 +288,8 @@ class Index:
             segments=len(status.segments),
             tail=status.tail_rows,
             bytes=status.size,
+            erased_before=None if erasure.before is None else convert.moment(erasure.before),
+            erasure_blocked=erasure.blocked,
             parameters=convert.parameters_in_force(status.parameters),
             configuration=configuration,
             needs_rebuild=bool(reasons),

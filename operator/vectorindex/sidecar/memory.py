@@ -41,16 +41,21 @@ class Allowance:
 
 
 def allowance() -> Allowance | None:
-    """By the container's limit; None where none is known."""
+    """By the container's limit; None where none is known, or where the kernel does not say what is in use."""
     limit = container_limits().memory
-    return None if limit is None else Allowance.of(limit)
+    return None if limit is None or not _children().exists() else Allowance.of(limit)
 
 
 def held() -> int:
     """Anonymous bytes of this process and its children, which are all started by its main thread."""
+    children = _children().read_text().split()
+    return sum(process_memory.anonymous(pid) for pid in (os.getpid(), *map(int, children)))
+
+
+def _children() -> Path:
+    """A kernel has this file if it was configured with ``PROC_CHILDREN``, as those of the distributions are."""
     front = os.getpid()
-    children = Path(f"/proc/{front}/task/{front}/children").read_text().split()
-    return sum(process_memory.anonymous(pid) for pid in (front, *map(int, children)))
+    return Path(f"/proc/{front}/task/{front}/children")
 
 
 async def wait_until_eaten(allowed: Allowance, part: float) -> None:

@@ -279,6 +279,7 @@ class Operations:
             await self._record(self._index.store.start_operation, run.id)
             log.info("operation-running", index=self._index.name, id=run.id, kind=run.kind)
             await work(run)
+            await self._with_space(self._index.settle)
             log.info("operation-succeeded", index=self._index.name, id=run.id)
         except (OperationFinished, StoreFailed):
             raise
@@ -312,9 +313,12 @@ class Operations:
 
     async def _record(self, write: Callable[P, OperationRecord], *args: P.args, **kwargs: P.kwargs) -> None:
         """Write to the ledger, however long the volume is full: an operation must not end without a record of it."""
+        await self._with_space(lambda: self._index.run(write, *args, **kwargs))
+
+    async def _with_space(self, write: Callable[[], Awaitable[object]]) -> None:
         while True:
             try:
-                await self._index.run(write, *args, **kwargs)
+                await write()
                 return
             except OutOfSpace as error:
                 log.warning("operation-waits-for-space", index=self._index.name, why=error)

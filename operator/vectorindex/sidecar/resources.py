@@ -8,7 +8,6 @@ from vectorindex.engine.estimate import Need, needs, work_of
 from vectorindex.engine.jobs import BuildJob, JobKind
 from vectorindex.sidecar import memory
 from vectorindex.sidecar.errors import BuildError
-from vectorindex.sidecar.memory import Allowance
 from vectorindex.wire.operations import FailureReason
 from vectorindex.wire.text import bytes_text
 
@@ -24,16 +23,21 @@ def require(job: BuildJob) -> None:
     """Raises BuildError when memory or disk are known to be too small for the job."""
     need = needs(work_of(job))
     require_disk(job, need)
-    require_memory(job, need.memory, memory.allowance(), memory.held())
+    require_memory(job, need.memory)
 
 
 def require_for_searcher(job: BuildJob) -> None:
     """The builder has ended: raises BuildError when there is no room for a searcher on what it built."""
-    require_memory(job, needs(work_of(job)).searcher, memory.allowance(), memory.held())
+    require_memory(job, needs(work_of(job)).searcher)
 
 
-def require_memory(job: BuildJob, needed: int, allowed: Allowance | None, held: int) -> None:
-    if allowed is None or needed <= allowed.free(held):
+def require_memory(job: BuildJob, needed: int) -> None:
+    """Raises BuildError unless so many bytes are free, as far as a limit is known."""
+    allowed = memory.allowance()
+    if allowed is None:
+        return
+    held = memory.held()
+    if needed <= allowed.free(held):
         return
     raise BuildError(
         FailureReason.INSUFFICIENT_MEMORY,
@@ -44,6 +48,7 @@ def require_memory(job: BuildJob, needed: int, allowed: Allowance | None, held: 
 
 
 def require_disk(job: BuildJob, need: Need) -> None:
+    """Raises BuildError unless the volume has room for the files."""
     volume = os.statvfs(job.folder)
     free = volume.f_bavail * volume.f_frsize
     if need.disk <= free:

@@ -20,6 +20,8 @@ from vectorindex.wire.operations import (
     RebuildRequest,
 )
 
+_JSON = {"Content-Type": "application/json"}
+
 
 def routes(catalog: Catalog) -> list[web.RouteDef]:
     api = _DataApi(catalog)
@@ -177,7 +179,7 @@ class _DataApi:
         if len(content) != 4 * index.dimensions:
             raise BadRequest(f"the body has {len(content)} bytes, a query has {index.dimensions} x 4")
         answer = await index.search(content, 1, k, ef)
-        return web.Response(body=answer[1:-1], content_type="application/json")  # of the one list, what it holds
+        return web.Response(body=answer[1:-1], headers=_JSON)  # of the one list, what it holds
 
     async def search_batch(self, request: web.Request) -> web.Response:
         index, k, ef = self._search_arguments(request)

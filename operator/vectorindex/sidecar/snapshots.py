@@ -26,6 +26,10 @@ class Snapshots:
         self._folder = folder
         self._volume_id = volume_id
 
+    def folder(self, index: str) -> Path:
+        """Where those of an index lie; it may be missing."""
+        return self._folder / index
+
     def prepare(self) -> None:
         """Remove what a former process left unfinished."""
         for folder in _folders(self._folder):
@@ -38,7 +42,7 @@ class Snapshots:
         def seal(draft: Path) -> Sealed:
             return asyncio.run_coroutine_threadsafe(index.run(engine.seal, index.store, draft), loop).result()
 
-        folder = self._folder / index.name / name
+        folder = self.folder(index.name) / name
 
         def take() -> Snapshot:
             make_folder(folder.parent)
@@ -54,7 +58,7 @@ class Snapshots:
 
     async def remove(self, index: str, name: str) -> None:
         """Remove a snapshot, whole or damaged. Raises NotFound."""
-        folder = self._folder / index / name
+        folder = self.folder(index) / name
         if not folder.is_dir():
             raise NotFound(f"index {index} has no snapshot {name} on this volume")
         await asyncio.to_thread(remove_whole, folder)
@@ -62,7 +66,7 @@ class Snapshots:
 
     def _all(self, index: str) -> SnapshotList:
         found = []
-        for folder in _folders(self._folder / index):
+        for folder in _folders(self.folder(index)):
             try:
                 found.append(self._status(index, folder.name, engine.read_snapshot(folder)))
             except EngineError as error:

@@ -34,11 +34,14 @@ class Volume:
         except BlockingIOError:
             os.close(self._lock)
             raise StartRefused(f"another vectorindex-sidecar uses the data folder {folder}: end it first") from None
-        self.id = _read_or_mint(folder / "volume.json")
         try:
+            self.id = _read_or_mint(folder / "volume.json")
             # What a start before made and was killed before it was durable: whoever is answered now relies on it.
             fsync_path(self.indexes)
             fsync_path(folder)
+        except StartRefused:
+            os.close(self._lock)
+            raise
         except OSError as error:
             os.close(self._lock)
             raise StartRefused(f"the data folder {folder} cannot be made durable: {error}") from error

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from vectorindex.wire.base import WireModel
 from vectorindex.wire.identity import GraphParameters
@@ -175,7 +175,9 @@ class ParametersInForce(WireModel):
 class GraphResult(WireModel):
     """What a rebuild or an optimize did. ``vectors``: live items; ``bytes``: the files of the index; ``links_repaired``
     were put across the gaps of deleted items, or to make items reachable; ``seconds``: by phase, with ``threads`` at
-    work. ``recall`` and ``computations`` are None when there was nothing to measure them on, or nothing has changed."""
+    work. ``recall`` and ``computations`` are None when there was nothing to measure them on, or nothing has changed.
+    ``erased_before``: of items that were deleted or replaced before it no byte is left in any file of the index; None,
+    and then ``erasure_blocked`` says why, when that could not be said at the end."""
 
     vectors: BeforeAfter
     bytes: BeforeAfter
@@ -186,6 +188,8 @@ class GraphResult(WireModel):
     parameters: ParametersInForce
     seconds: dict[str, float] = Field(default_factory=dict)
     threads: int = 1
+    erased_before: AwareDatetime | None = None
+    erasure_blocked: str | None = None
 
 
 class OperationStatus(WireModel):

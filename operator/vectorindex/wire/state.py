@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from vectorindex.wire.base import WireModel
 from vectorindex.wire.identity import GraphParameters
@@ -83,7 +83,9 @@ class Estimates(WireModel):
 class IndexState(WireModel):
     """One pod's index. ``sequence`` grows by one with every acknowledged write; ``volume_id`` names the volume and
     ``boot_id`` the process; a result counts only for the volume that gave it. ``segments``: graphs that a search asks;
-    ``tail``: items that are in none of them yet."""
+    ``tail``: items that are in none of them yet. ``erased_before``: the seal of the last rebuild or optimize; of items
+    that were deleted or replaced before it no byte is left in any file of the index, its snapshots on the volume
+    included. None while ``erasure_blocked`` says what stands against it, or when neither has run."""
 
     volume_id: str
     boot_id: str
@@ -96,6 +98,8 @@ class IndexState(WireModel):
     segments: int = 0
     tail: int = 0
     bytes: int
+    erased_before: AwareDatetime | None = None
+    erasure_blocked: str | None = None
     parameters: ParametersInForce
     configuration: Configuration = Configuration()
     needs_rebuild: bool = False

@@ -94,6 +94,8 @@ REBUILD = OPTIMIZE = BuildStatus(
     unreachable_before=2,
     unreachable_after=0,
     parameters=IN_FORCE,
+    erased_before=NOW,
+    erasure_blocked="pod words-1: a snapshot holds them",
     pods=(
         BuildPodResult(
             name="words-0", state=PodState.RUNNING, attempt=1, progress_percent=80, restarts=1, recall_after="1.0000"

@@ -60,6 +60,8 @@ def test_deleted_items_ask_for_a_rebuild_which_removes_them(index: World) -> Non
     assert (status["vectorsBefore"], status["vectorsAfter"], status["progressPercent"]) == (1_500, 1_500, 100)
     assert status["parameters"] == {"m": 24, "efConstruction": 200, "efSearch": 64, "seed": 0}
     assert status["bytesReclaimed"] == status["bytesBefore"] - status["bytesAfter"]
+    assert status["erasedBefore"] == min(pod["erasedBefore"] for pod in status["pods"])
+    assert status["startTime"] <= status["erasedBefore"] <= status["completionTime"]
     assert float(status["recallAfter"]) > 0.9
     assert [(pod["state"], pod["attempt"]) for pod in status["pods"]] == [("Succeeded", 1)] * 3
     index.reason("VectorIndex", INDEX, "NotNeeded", "MaintenanceNeeded")

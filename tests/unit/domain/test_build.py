@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from tests.unit.domain.given import (
 from vectorindex.domain.build import decide, summarize
 from vectorindex.domain.members import NoAnswer
 from vectorindex.domain.run import Begin, BuildRun, End, Refused, Replies, Wait, Work
-from vectorindex.wire.operations import OptimizeBody, RebuildBody
+from vectorindex.wire.operations import GraphResult, OptimizeBody, RebuildBody
 
 EARLIER = optimize_run(name="earlier")
 DOWN = (member(0), member(1, NoAnswer("connection refused"), ready=False), member(2))
@@ -312,6 +313,44 @@ def test_figures_over_pods() -> None:
     assert (status.links_repaired, status.unreachable_before, status.unreachable_after) == (42, 2, 0)
     assert status.parameters is not None
     assert status.parameters.m == 16
+
+
+ERASED = datetime(2026, 11, 20, 10, 0, 30, 900_000, UTC)
+BLOCKED = "an ingest session is open; finalize it"
+
+
+@pytest.mark.parametrize(
+    ("pods", "erased", "blocked"),
+    [
+        pytest.param([{"erased_before": ERASED}], "2026-11-20T10:00:30Z", None, id="never later than the pod said"),
+        pytest.param(
+            [{"erased_before": ERASED}, {"erased_before": ERASED - timedelta(hours=1)}],
+            "2026-11-20T09:00:30Z",
+            None,
+            id="the earliest",
+        ),
+        pytest.param(
+            [{"erased_before": ERASED}, {"erasure_blocked": BLOCKED}], None, f"pod vi-1: {BLOCKED}", id="one cannot say"
+        ),
+        pytest.param([{"erased_before": ERASED}, None], None, None, id="one is not done yet"),
+    ],
+)
+def test_what_is_erased_is_what_is_erased_on_every_pod(
+    pods: list[dict[str, Any] | None], erased: str | None, blocked: str | None
+) -> None:
+    status = started("Running", *["Pending"] * (len(pods) - 1)).status
+    members = tuple(member(ordinal) for ordinal in range(len(pods)))
+    for ordinal, said in enumerate(pods):
+        reply = at_work(ordinal, 50)
+        if said is not None:
+            done = rebuilt(ordinal)
+            assert isinstance(done.result, GraphResult)
+            reply = done.model_copy(update={"result": done.result.model_copy(update=said)})
+        run = rebuild_run(status.to_dict())
+        status = summarize(snapshot(run, members=members), Work(()), {f"vi-{ordinal}": reply}).status
+    shown = status.to_dict()
+    assert shown.get("erasedBefore") == erased
+    assert shown.get("erasureBlocked") == blocked
 
 
 def test_parameters_are_shown_only_where_pods_agree() -> None:

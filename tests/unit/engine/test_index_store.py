@@ -79,7 +79,8 @@ def test_an_index_that_cannot_be_made_durable_does_not_exist(
             raise OSError(errno.ENOSPC, "no space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("vectorindex.engine.folders.fsync_path", full)
+        for module in ("files", "folders"):
+            patched.setattr(f"vectorindex.engine.{module}.fsync_path", full)
         with pytest.raises(OutOfSpace):
             create_index(data_dir, IndexSpec("b", 3, Metric.L2))
     assert list(data_dir.iterdir()) == []
@@ -245,10 +246,14 @@ def test_a_crash_at_any_step_of_a_rebuild_leaves_the_old_or_the_new_state(data_d
     before = tmp_path / "before"
     shutil.copytree(store.folder, before)
     store.commit(job, built, REBUILD.id, {"vectors": 38})
-    check("swapped", OperationState.SUCCEEDED, new)
+    check("swapped", OperationState.SWAPPED, new)
     for name in old:  # a crash after the transaction, before the old files are unlinked
         shutil.copy(before / name, store.folder / name)
-    check("old-files-left", OperationState.SUCCEEDED, new)
+    check("old-files-left", OperationState.SWAPPED, new)
+    for name in old:
+        (store.folder / name).unlink()
+    store.settle([])
+    check("settled", OperationState.SUCCEEDED, new)
     status = store.status()
     assert (status.counts.live, status.counts.deleted) == (38, 1)
 
@@ -287,10 +292,14 @@ def test_a_crash_at_any_step_of_an_optimize_leaves_the_old_or_the_new_state(data
     before = tmp_path / "before"
     shutil.copytree(store.folder, before)
     store.commit(job, built, OPTIMIZE.id, {})
-    check("swapped", OperationState.SUCCEEDED, {4, 6})
+    check("swapped", OperationState.SWAPPED, {4, 6})
     for name in segment_files(before):  # a crash after the transaction, before the old files are unlinked
         shutil.copy(before / name, store.folder / name)
-    check("old-files-left", OperationState.SUCCEEDED, {4, 6})
+    check("old-files-left", OperationState.SWAPPED, {4, 6})
+    store.close()
+    store = Store.open(store.folder)
+    store.settle([])
+    check("settled", OperationState.SUCCEEDED, {4, 6})
     status = store.status()
     assert (status.counts.live, status.counts.deleted, status.counts.delta) == (49, 2, 18)
     assert [(segment.role, segment.count) for segment in status.segments] == [(Role.MAIN, 32), (Role.DELTA, 19)]

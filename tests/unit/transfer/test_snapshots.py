@@ -255,7 +255,8 @@ def test_a_crash_at_any_step_leaves_nothing_half_made(
         return call
 
     with monkeypatch.context() as patched:
-        patched.setattr("vectorindex.engine.folders.fsync_path", after_look(fsync_path))
+        for module in ("files", "folders"):
+            patched.setattr(f"vectorindex.engine.{module}.fsync_path", after_look(fsync_path))
         patched.setattr("os.rename", after_look(os.rename))
         take(store, disk / "copy")
         look()
