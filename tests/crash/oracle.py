@@ -191,8 +191,8 @@ def _use(volume: Volume, store: Store) -> Index:
         del items[victim]
     added = some_items("afterwards", 2, seed=9)
     session = fill_session(store, SessionMode.INSERT, added)
-    job = store.plan_finalize(session, None, threads=1)
-    store.commit(job, build(job, without_progress))
+    job = store.builds.plan_finalize(session, None, threads=1)
+    store.builds.commit(job, build(job, without_progress))
     session.discard()
     items.update((name, vector.tobytes()) for name, vector in added.items())
     unfinished = [record for record in store.operations() if not record.state.finished]
@@ -200,12 +200,12 @@ def _use(volume: Volume, store: Store) -> Index:
         if record.state is OperationState.RUNNING:
             store.requeue_operation(record.id, crashed=True)
         store.start_operation(record.id)
-    while (flushing := store.plan_flush()) is not None:
-        store.commit(flushing, build(flushing, without_progress))
+    while (flushing := store.builds.plan_flush()) is not None:
+        store.builds.commit(flushing, build(flushing, without_progress))
     operations: list[str | None] = [record.id for record in unfinished]
     for operation in operations or [None]:
-        job = store.plan_rebuild(None, 1, None)
-        store.commit(job, build(job, without_progress), operation, {})
+        job = store.builds.plan_rebuild(None, 1, None)
+        store.builds.commit(job, build(job, without_progress), operation, {})
         settle(volume, store)
     used = observe_index(store)
     if used.items != items or used.counts != Counts(len(items), 0, 0):

@@ -206,7 +206,7 @@ class Life:
         self._upsert(some_items("last", 4, seed=11))
 
     def optimize_built(self) -> None:
-        self._build(self.store.plan_optimize(1, None))
+        self._build(self.store.builds.plan_optimize(1, None))
 
     def delete_while_optimizing(self) -> None:
         self._delete([*some_ids("insert", range(20, 25)), "upsert-008", "last-000"])
@@ -227,7 +227,7 @@ class Life:
         self.store.start_operation("rebuild")
 
     def rebuild_built(self) -> None:
-        self._build(self.store.plan_rebuild(Parameters(5, 25, 30, 2), 1, None))
+        self._build(self.store.builds.plan_rebuild(Parameters(5, 25, 30, 2), 1, None))
 
     def delete_meanwhile(self) -> None:
         self._delete([*some_ids("insert", range(10, 15)), "upsert-007"])
@@ -239,7 +239,7 @@ class Life:
         self._take("weekly")
 
     def leave_a_build_and_a_session(self) -> None:
-        self._build(self.store.plan_rebuild(None, 1, None))
+        self._build(self.store.builds.plan_rebuild(None, 1, None))
         fill_session(self.store, SessionMode.UPSERT, some_items("lost", 60, seed=5))
         self._job = self._built = None
 
@@ -263,7 +263,7 @@ class Life:
         self._delete(list(self.items), "delete all")
 
     def rebuild_of_nothing_built(self) -> None:
-        self._build(self.store.plan_rebuild(None, 1, None))
+        self._build(self.store.builds.plan_rebuild(None, 1, None))
 
     def rebuild_of_nothing_swapped(self) -> None:
         self._swap()
@@ -314,13 +314,13 @@ class Life:
         return Upsert.of(list(items), np.stack(list(items.values())), DIMENSIONS, SPEC.metric)
 
     def _plan_flush(self) -> None:
-        job = self.store.plan_flush()
+        job = self.store.builds.plan_flush()
         assert job is not None
         self._build(job)
 
     def _load(self, mode: SessionMode, items: Items) -> None:
         self._session = fill_session(self.store, mode, items)
-        self._build(self.store.plan_finalize(self._session, None, threads=1))
+        self._build(self.store.builds.plan_finalize(self._session, None, threads=1))
 
     def _build(self, job: BuildJob) -> None:
         self._job = job
@@ -332,8 +332,8 @@ class Life:
     def _swap(self, operation: str | None = None) -> None:
         assert self._job is not None
         assert self._built is not None
-        self.store.candidate(self._job, self._built)
-        self.store.commit(self._job, self._built, operation, {})
+        self.store.builds.candidate(self._job, self._built)
+        self.store.builds.commit(self._job, self._built, operation, {})
         self._job = self._built = None
         if self._session is not None:
             session, self._session = self._session, None
@@ -345,7 +345,7 @@ class Life:
     def abandon(self) -> None:
         """What the sidecar does when a build ends early."""
         if self._job is not None:
-            self.store.discard(self._job)
+            self.store.builds.discard(self._job)
         if self._session is not None:
             self._session.discard()
 

@@ -107,8 +107,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 JOBS: list[Callable[[Store], BuildJob]] = [
-    lambda store: store.plan_rebuild(Parameters(m=64, ef_construction=8), 2, None),
-    lambda store: store.plan_optimize(2, None),
+    lambda store: store.builds.plan_rebuild(Parameters(m=64, ef_construction=8), 2, None),
+    lambda store: store.builds.plan_optimize(2, None),
 ]
 
 
@@ -133,7 +133,7 @@ async def test_a_builder_is_ended_when_others_eat_the_reserve(store: Store) -> N
             room.write(b"x" * len(room))
             ballast.append(room)
 
-    job = store.plan_rebuild(Parameters(m=48, ef_construction=2_000), 1, None)
+    job = store.builds.plan_rebuild(Parameters(m=48, ef_construction=2_000), 1, None)
     allowed = Allowance(limit=memory.held() + 80 * MiB, reserve=32 * MiB)
     with pytest.raises(
         BuildError, match="the build was ended, because memory in use had eaten into the 34 MB"

@@ -26,7 +26,7 @@ def build(job: BuildJob, progress: Progress) -> BuildResult:
     """Runs a job. ``progress`` is called with the phase and its fraction 0..1; what it raises ends the build.
 
     Raises CorruptFile (an input is not what the manifest says), BuildFailed (a new graph does not pass its checks),
-    OutOfSpace. The files that it leaves then are removed by ``Store.discard``."""
+    OutOfSpace. The files that it leaves then are removed by ``Builds.discard``."""
     clock = PhaseClock(progress)
     with space_errors(job.folder):
         return _optimize(job, clock) if job.kind is JobKind.OPTIMIZE else _build_new(job, clock)

@@ -116,9 +116,9 @@ def import_hnsw(
 def export_hnsw(store: Store, folder: Path, report: Report) -> Exported:
     """Writes the graphs of an index as plain hnswlib files with their IDs into a new ``folder``; items that are in no
     graph yet get one first. Raises InvalidInput (the index is empty), TargetExists, OutOfSpace, OSError."""
-    while (job := store.plan_flush()) is not None:
+    while (job := store.builds.plan_flush()) is not None:
         report(f"putting {len(job.view.live_tail):,} new items into a graph")
-        store.commit(job, build(job, lambda _phase, _fraction: None))
+        store.builds.commit(job, build(job, lambda _phase, _fraction: None))
     view, status = store.view_spec(), store.status()
     if not view.segments:
         raise InvalidInput(f"index {status.spec.name} holds no items, so that there is nothing to export")

@@ -62,7 +62,7 @@ class Flusher:
         EngineError, SearcherFailed."""
         async with self._flushing:
             through = await self._index.run(self._index.store.last_label)
-            while (job := await self._index.run(self._index.store.plan_flush, through)) is not None:
+            while (job := await self._index.run(self._index.store.builds.plan_flush, through)) is not None:
                 await self._flush(job)
             yield
 
@@ -73,7 +73,7 @@ class Flusher:
                     async with self._flushing:
                         if self._index.store.tail_rows < self._rows:
                             return
-                        job = await self._index.run(self._index.store.plan_flush)
+                        job = await self._index.run(self._index.store.builds.plan_flush)
                         assert job is not None
                         await self._flush(job)
                         self._problem = None
@@ -89,9 +89,9 @@ class Flusher:
         store = self._index.store
         try:
             built = await build.run(job, lambda _percent: None)
-            added = await self._index.run(store.new_segments, job, built)
+            added = await self._index.run(store.builds.new_segments, job, built)
         except BaseException:
-            await to_its_end(self._index.run(store.discard, job))
+            await to_its_end(self._index.run(store.builds.discard, job))
             raise
         await to_its_end(self._put_in_place(job, built, added))
         log.info("flushed", index=self._index.name, rows=len(job.view.tail), merged=len(job.view.segments))
@@ -99,7 +99,7 @@ class Flusher:
     async def _put_in_place(self, job: BuildJob, built: BuildResult, added: Sequence[Segment]) -> None:
         store = self._index.store
         try:
-            await self._index.searchers.exchange(added, lambda: store.commit(job, built))
+            await self._index.searchers.exchange(added, lambda: store.builds.commit(job, built))
         except BaseException:
-            await self._index.run(store.discard, job)
+            await self._index.run(store.builds.discard, job)
             raise

@@ -80,7 +80,7 @@ class Swap:
         def plan() -> BuildJob:
             status = self._store.status()
             parameters = convert.changed(status.parameters, changes)
-            return self._store.plan_finalize(session, parameters, _threads(status.configuration))
+            return self._store.builds.plan_finalize(session, parameters, _threads(status.configuration))
 
         async def judge(built: BuildResult, candidate: Serving) -> Outcome:
             return lambda: None
@@ -101,7 +101,7 @@ class Swap:
 
         def plan(before: IndexStatus, sample: SampleRequest) -> BuildJob:
             parameters = convert.changed(before.parameters, request.params)
-            return self._store.plan_rebuild(parameters, _threads(before.configuration), sample)
+            return self._store.builds.plan_rebuild(parameters, _threads(before.configuration), sample)
 
         await self._replace(plan, request.verify)
 
@@ -109,7 +109,7 @@ class Swap:
         """Take the deleted items out of each graph, and mend it, unless its recall is not good enough then."""
 
         def plan(before: IndexStatus, sample: SampleRequest) -> BuildJob:
-            return self._store.plan_optimize(_threads(before.configuration), sample)
+            return self._store.builds.plan_optimize(_threads(before.configuration), sample)
 
         await self._replace(plan, request.verify)
 
@@ -139,12 +139,12 @@ class Swap:
         async with self._discarding(job):
             built = await build.run(job, self._progress)
             resources.require_for_searcher(job)
-            candidate = await self._index.searchers.prepare(lambda: self._store.candidate(job, built))
+            candidate = await self._index.searchers.prepare(lambda: self._store.builds.candidate(job, built))
             try:
                 outcome = await judge(built, candidate)
                 with self._undisturbed():
                     await self._index.searchers.switch(
-                        candidate, lambda: self._store.commit(job, built, self._operation_id, outcome())
+                        candidate, lambda: self._store.builds.commit(job, built, self._operation_id, outcome())
                     )
             except BaseException:
                 with self._undisturbed():
@@ -156,9 +156,11 @@ class Swap:
         """Put the new segment beside those that serve."""
         async with self._discarding(job):
             built = await build.run(job, self._progress)
-            added = await self._index.run(self._store.new_segments, job, built)
+            added = await self._index.run(self._store.builds.new_segments, job, built)
             with self._undisturbed():
-                await self._index.searchers.exchange(added, lambda: self._store.commit(job, built, self._operation_id))
+                await self._index.searchers.exchange(
+                    added, lambda: self._store.builds.commit(job, built, self._operation_id)
+                )
 
     @asynccontextmanager
     async def _discarding(self, job: BuildJob) -> AsyncIterator[None]:
@@ -167,7 +169,7 @@ class Swap:
             yield
         except BaseException:
             with self._undisturbed():
-                await self._index.run(self._store.discard, job)
+                await self._index.run(self._store.builds.discard, job)
             raise
 
     async def _measure(self, sample: RecallSample | None, candidate: Serving, ef: int, new_ef: int) -> Recall | None:

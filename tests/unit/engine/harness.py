@@ -44,14 +44,14 @@ def plan_load(store: Store, items: Mapping[str, Vectors], mode: SessionMode) -> 
     session = IngestSession(store.folder, spec.dimensions, spec.metric, mode)
     if items:
         session.append(list(items), np.stack(list(items.values())))
-    return session, store.plan_finalize(session, None, threads=1)
+    return session, store.builds.plan_finalize(session, None, threads=1)
 
 
 def load(store: Store, items: Mapping[str, Vectors], mode: SessionMode = SessionMode.UPSERT) -> BuildResult:
     """One whole session."""
     session, job = plan_load(store, items, mode)
     built = run(job)
-    store.commit(job, built)
+    store.builds.commit(job, built)
     session.discard()
     return built
 
@@ -63,27 +63,27 @@ def write(store: Store, items: Mapping[str, Vectors]) -> Upserted:
 
 def flush(store: Store, *views: View) -> BuildResult | None:
     """One flush, which each of the views sees; None when there is nothing to flush."""
-    job = store.plan_flush()
+    job = store.builds.plan_flush()
     if job is None:
         return None
     built = run(job)
-    change = store.commit(job, built)
+    change = store.builds.commit(job, built)
     for view in views:
         view.apply(change)
     return built
 
 
 def rebuild(store: Store, parameters: Parameters | None = None, sample: SampleRequest | None = None) -> BuildResult:
-    job = store.plan_rebuild(parameters, 1, sample)
+    job = store.builds.plan_rebuild(parameters, 1, sample)
     built = run(job)
-    store.commit(job, built)
+    store.builds.commit(job, built)
     return built
 
 
 def optimize(store: Store, sample: SampleRequest | None = None) -> BuildResult:
-    job = store.plan_optimize(1, sample)
+    job = store.builds.plan_optimize(1, sample)
     built = run(job)
-    store.commit(job, built)
+    store.builds.commit(job, built)
     return built
 
 

@@ -122,7 +122,7 @@ class Engine(RuleBasedStateMachine):
     ) -> None:
         session = self.fill_session(mode, rows, batch)
         self.flush_all()
-        job = self.store.plan_finalize(session, None, threads=1)
+        job = self.store.builds.plan_finalize(session, None, threads=1)
         self.finish(job, session, rows, between, interruption)
 
     @rule(
@@ -150,12 +150,12 @@ class Engine(RuleBasedStateMachine):
         conflicts = {name for name in names if name in self.items or names.count(name) > 1}
         if conflicts:
             with pytest.raises(IdConflict) as raised:
-                self.store.plan_finalize(session, None, threads=1)
+                self.store.builds.plan_finalize(session, None, threads=1)
             assert raised.value.total == len(conflicts)
             assert set(raised.value.external_ids) <= conflicts
             session.discard()
             return
-        self.finish(self.store.plan_finalize(session, None, threads=1), session, rows, between, interruption)
+        self.finish(self.store.builds.plan_finalize(session, None, threads=1), session, rows, between, interruption)
 
     def fill_session(self, mode: SessionMode, rows: list[Row], batch: int) -> IngestSession:
         session = IngestSession(self.store.folder, DIMENSIONS, self.metric, mode)
@@ -172,13 +172,13 @@ class Engine(RuleBasedStateMachine):
         interruption: tuple[Step, Interruption] | None,
     ) -> None:
         self.flush_all()
-        job = self.store.plan_rebuild(parameters, 1, SampleRequest(n=5, k=3))
+        job = self.store.builds.plan_rebuild(parameters, 1, SampleRequest(n=5, k=3))
         self.finish(job, None, [], between, interruption)
 
     @rule(threads=st.integers(1, 2), between=meanwhile, interruption=interruptions)
     def optimize(self, threads: int, between: Between, interruption: tuple[Step, Interruption] | None) -> None:
         self.flush_all()
-        job = self.store.plan_optimize(threads, SampleRequest(n=5, k=3))
+        job = self.store.builds.plan_optimize(threads, SampleRequest(n=5, k=3))
         self.finish(job, None, [], between, interruption)
 
     def finish(
@@ -197,14 +197,14 @@ class Engine(RuleBasedStateMachine):
                 built = run(job)
             elif step is Step.LOADED:
                 assert built is not None
-                self.views.append(View.load(self.store.candidate(job, built)))
+                self.views.append(View.load(self.store.builds.candidate(job, built)))
             elif step is Step.SWAPPED:
                 assert built is not None
                 if job.session is not None and job.session.mode is SessionMode.INSERT:
                     conflicts = {name for name, _ in rows if name in self.items}
                     if conflicts:
                         with pytest.raises(IdConflict):
-                            self.store.commit(job, built)
+                            self.store.builds.commit(job, built)
                         interruption = (step, Interruption.ABANDONED)
                 if interruption != (step, Interruption.ABANDONED):
                     self.swap(job, built, rows)
@@ -220,7 +220,7 @@ class Engine(RuleBasedStateMachine):
                 self.restart()
                 return
             if interruption == (step, Interruption.ABANDONED):
-                self.store.discard(job)
+                self.store.builds.discard(job)
                 self.views = self.views[:1]
                 break
         if session is not None:
@@ -229,7 +229,7 @@ class Engine(RuleBasedStateMachine):
 
     def swap(self, job: BuildJob, built: BuildResult, rows: list[Row]) -> None:
         before = self.store.status()
-        change = self.store.commit(job, built)
+        change = self.store.builds.commit(job, built)
         bury(self.views[1], change.died)
         after = self.store.status()
         assert built.unreachable == 0

@@ -139,10 +139,10 @@ def test_no_byte_is_left_of_what_was_deleted_or_replaced(
 def test_what_is_deleted_while_the_build_runs_may_stay_until_the_next(tmp_path: Path) -> None:
     lived = Lived(tmp_path, Metric.COSINE)
     hidden = lived.secrets
-    job = lived.store.plan_rebuild(None, 1, None)
+    job = lived.store.builds.plan_rebuild(None, 1, None)
     later = lived.delete(30)
     built = run(job)
-    lived.store.commit(job, built)
+    lived.store.builds.commit(job, built)
     assert lived.store.settle([]) == Erasure(job.seal.time, None)
     assert found(tmp_path, hidden) == {}
     optimize(lived.store)
@@ -217,8 +217,8 @@ REBUILD = NewOperation("rebuild.1", "Rebuild", "digest", {})
 def rebuild_as_operation(store: Store) -> None:
     store.begin_operation(REBUILD)
     store.start_operation(REBUILD.id)
-    job = store.plan_rebuild(None, 1, None)
-    store.commit(job, run(job), REBUILD.id, {"vectors": 40})
+    job = store.builds.plan_rebuild(None, 1, None)
+    store.builds.commit(job, run(job), REBUILD.id, {"vectors": 40})
 
 
 def recorded(store: Store) -> tuple[OperationState, dict[str, object] | None]:
@@ -272,7 +272,7 @@ def test_a_file_that_is_none_of_the_index_stands_against_it(store: Store, name: 
 def test_the_files_of_a_build_that_runs_hold_nothing_from_before(store: Store) -> None:
     rebuild(store)
     before = store.settle([])
-    run(store.plan_rebuild(None, 1, None))
+    run(store.builds.plan_rebuild(None, 1, None))
     assert len(list(store.folder.glob("*.hnsw"))) == 2
     assert store.settle([]) == before
 

@@ -129,19 +129,19 @@ def test_the_sizes_of_real_jobs(tmp_path: Path) -> None:
     session, job = plan_load(store, items, SessionMode.BUILD)
     text = sum(map(len, items))
     assert work_of(job) == Work(JobKind.FINALIZE, 8, (), 4, 1, Stored(500, 500, 4, text), replaces_all=True)
-    store.commit(job, run(job))
+    store.builds.commit(job, run(job))
     session.discard()
     store.delete([f"item-{number}" for number in range(100)])
-    rebuild = store.plan_rebuild(Parameters(m=9), 3, None)
+    rebuild = store.builds.plan_rebuild(Parameters(m=9), 3, None)
     assert work_of(rebuild) == Work(JobKind.REBUILD, 8, (Stored(500, 400, 4, text),), 9, 3)
-    store.discard(rebuild)
+    store.builds.discard(rebuild)
     write(store, random_items(50, prefix="more"))
     store.delete(["more-7"])
-    flush = store.plan_flush()
+    flush = store.builds.plan_flush()
     assert flush is not None
     written = Stored(49, 49, 4, sum(len(f"more-{number}") for number in range(50) if number != 7))
     assert work_of(flush) == Work(JobKind.FLUSH, 8, (), 4, 1, written)
-    store.commit(flush, run(flush))
-    segments = work_of(store.plan_optimize(1, None)).segments
+    store.builds.commit(flush, run(flush))
+    segments = work_of(store.builds.plan_optimize(1, None)).segments
     assert [(part.count, part.live, part.loaded) for part in segments] == [(500, 400, True), (49, 49, False)]
     store.close()

@@ -95,7 +95,7 @@ def test_a_flush_beside_a_rebuild_and_a_session(tmp_path: Path) -> None:
     write(store, random_items(30, seed=1, prefix="early"))
     view = View.load(store.view_spec())
     flush(store, view)
-    job = store.plan_rebuild(None, 1, None)
+    job = store.builds.plan_rebuild(None, 1, None)
     upserted = write(store, random_items(40, seed=2, prefix="late") | random_items(3, seed=3, prefix="early"))
     view.apply(ViewChange(upserted.rows, upserted.labels))
     flushed = flush(store, view)
@@ -103,8 +103,8 @@ def test_a_flush_beside_a_rebuild_and_a_session(tmp_path: Path) -> None:
     assert flushed.replaces == ()
     bury(view, store.delete(["late-1", "item-1"]).labels)
     built = run(job)
-    candidate = View.load(store.candidate(job, built))
-    change = store.commit(job, built)
+    candidate = View.load(store.builds.candidate(job, built))
+    change = store.builds.commit(job, built)
     bury(candidate, change.died)
     expected = {*random_items(100), *random_items(40, prefix="late"), *random_items(30, prefix="early")}
     assert live_ids(store) == expected - {"late-1", "item-1"}
@@ -127,14 +127,14 @@ def test_a_session_does_not_take_away_what_a_flush_merges(tmp_path: Path) -> Non
     session = IngestSession(store.folder, 8, Metric.L2, SessionMode.UPSERT)
     again = random_items(10, seed=9, prefix="delta")
     session.append(list(again), np.stack(list(again.values())))
-    finalize = store.plan_finalize(session, None, 1)
+    finalize = store.builds.plan_finalize(session, None, 1)
     write(store, random_items(10, prefix="more"))
-    flushing = store.plan_flush()
+    flushing = store.builds.plan_flush()
     assert flushing is not None
     built = run(finalize)
-    store.commit(finalize, built)
+    store.builds.commit(finalize, built)
     session.discard()
-    change = store.commit(flushing, run(flushing))
+    change = store.builds.commit(flushing, run(flushing))
     assert store.status().counts.live == 70
     view = View.load(store.view_spec())
     assert view.live == 70
@@ -151,11 +151,11 @@ def test_labels_of_a_flush_do_not_cross_a_session(tmp_path: Path) -> None:
     write(store, random_items(3, prefix="before"))
     session = IngestSession(store.folder, 8, Metric.L2, SessionMode.UPSERT)
     session.append(["from-session"], np.ones((1, 8), np.float32))
-    finalize = store.plan_finalize(session, None, 1)
+    finalize = store.builds.plan_finalize(session, None, 1)
     write(store, random_items(4, prefix="after"))
     flush(store)
     assert store.tail_rows == 4
-    store.commit(finalize, run(finalize))
+    store.builds.commit(finalize, run(finalize))
     session.discard()
     assert ranges(store) == [(0, 49), (50, 52), (53, 53)]
     flush(store)

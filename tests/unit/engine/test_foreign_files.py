@@ -147,7 +147,7 @@ def test_files_that_are_none_of_ours_are_left_alone(volume: Volume) -> None:
         (volume.folder / name).write_text(name)
     (volume.indexes / "lost+found").mkdir()
     store = Store.open(volume.folder)
-    store.plan_rebuild(None, 1, None)
+    store.builds.plan_rebuild(None, 1, None)
     store.close()
     (volume.folder / "0000000003.hnsw").write_bytes(b"of a build that ended early")
     store = Store.open(volume.folder)

@@ -191,15 +191,15 @@ def test_a_cancelled_rebuild_cannot_be_committed(tmp_path: Path) -> None:
     load(store, random_items(20))
     store.begin_operation(REBUILD)
     store.start_operation(REBUILD.id)
-    job = store.plan_rebuild(Parameters(m=8), 1, None)
+    job = store.builds.plan_rebuild(Parameters(m=8), 1, None)
     built = run(job)
     store.cancel_operation(REBUILD.id)
     before = store.status()
     with pytest.raises(OperationFinished, match="Cancelled"):
-        store.commit(job, built, REBUILD.id, {})
+        store.builds.commit(job, built, REBUILD.id, {})
     assert store.status().segments == before.segments
     assert store.status().parameters == before.parameters
-    store.discard(job)
+    store.builds.discard(job)
     assert segment_files(store.folder) == {"0000000001.hnsw", "0000000001.ids"}
 
 

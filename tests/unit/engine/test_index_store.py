@@ -170,10 +170,10 @@ def test_a_rebuild_with_one_thread_gives_the_same_bytes(data_dir: Path) -> None:
     load(store, random_items(300))
     results = []
     for _ in range(2):
-        job = store.plan_rebuild(None, 1, None)
+        job = store.builds.plan_rebuild(None, 1, None)
         built = run(job)
         results.append((built.segments[0].hnsw.sha256, built.segments[0].ids.sha256))
-        store.discard(job)
+        store.builds.discard(job)
     assert results[0] == results[1]
     assert len(segment_files(store.folder)) == 2
 
@@ -181,9 +181,9 @@ def test_a_rebuild_with_one_thread_gives_the_same_bytes(data_dir: Path) -> None:
 def test_ef_search_configured_during_a_rebuild_stays(data_dir: Path) -> None:
     store = new_index(data_dir)
     load(store, random_items(20))
-    job = store.plan_rebuild(Parameters(m=8, ef_construction=30, ef_search=SMALL.ef_search, seed=2), 1, None)
+    job = store.builds.plan_rebuild(Parameters(m=8, ef_construction=30, ef_search=SMALL.ef_search, seed=2), 1, None)
     store.configure({"threads": 2}, ef_search=99)
-    store.commit(job, run(job))
+    store.builds.commit(job, run(job))
     assert store.status().parameters == Parameters(m=8, ef_construction=30, ef_search=99, seed=2)
     assert store.status().configuration == {"threads": 2}
 
@@ -208,7 +208,7 @@ def test_a_session_takes_rows_all_or_none(data_dir: Path) -> None:
     with pytest.raises(InvalidInput, match="session is open"):
         IngestSession(store.folder, 2, Metric.L2, SessionMode.UPSERT)
     assert session.rows == 1
-    store.commit(job := store.plan_finalize(session, None, 1), run(job))
+    store.builds.commit(job := store.builds.plan_finalize(session, None, 1), run(job))
     session.discard()
     assert live_ids(store) == {"a"}
 
@@ -235,17 +235,17 @@ def test_a_crash_at_any_step_of_a_rebuild_leaves_the_old_or_the_new_state(data_d
         copy.close()
 
     old, new = {"0000000001.hnsw", "0000000001.ids"}, {"0000000002.hnsw", "0000000002.ids"}
-    job = store.plan_rebuild(Parameters(m=8), 1, None)
+    job = store.builds.plan_rebuild(Parameters(m=8), 1, None)
     check("sealed", OperationState.RUNNING, old)
     built = run(job)
     check("built", OperationState.RUNNING, old)
     store.delete(["item-1"])
     expected.discard("item-1")
-    store.candidate(job, built)
+    store.builds.candidate(job, built)
     check("candidate", OperationState.RUNNING, old)
     before = tmp_path / "before"
     shutil.copytree(store.folder, before)
-    store.commit(job, built, REBUILD.id, {"vectors": 38})
+    store.builds.commit(job, built, REBUILD.id, {"vectors": 38})
     check("swapped", OperationState.SWAPPED, new)
     for name in old:  # a crash after the transaction, before the old files are unlinked
         shutil.copy(before / name, store.folder / name)
@@ -280,18 +280,18 @@ def test_a_crash_at_any_step_of_an_optimize_leaves_the_old_or_the_new_state(data
         assert segment_files(copy.folder) == files
         copy.close()
 
-    job = store.plan_optimize(2, None)
+    job = store.builds.plan_optimize(2, None)
     assert job.generations == (4, 5, 6)
     check("sealed", OperationState.RUNNING, {1, 2, 3})
     built = run(job)
     check("built", OperationState.RUNNING, {1, 2, 3})
     store.delete(["main-39", "delta-1"])
     expected -= {"main-39", "delta-1"}
-    store.candidate(job, built)
+    store.builds.candidate(job, built)
     check("candidate", OperationState.RUNNING, {1, 2, 3})
     before = tmp_path / "before"
     shutil.copytree(store.folder, before)
-    store.commit(job, built, OPTIMIZE.id, {})
+    store.builds.commit(job, built, OPTIMIZE.id, {})
     check("swapped", OperationState.SWAPPED, {4, 6})
     for name in segment_files(before):  # a crash after the transaction, before the old files are unlinked
         shutil.copy(before / name, store.folder / name)
@@ -372,7 +372,7 @@ def test_a_damaged_file_is_refused_and_nothing_is_removed(
 ) -> None:
     store = new_index(data_dir)
     load(store, random_items(20))
-    store.plan_rebuild(None, 1, None)
+    store.builds.plan_rebuild(None, 1, None)
     store.close()
     (store.folder / "0000000002.hnsw").write_bytes(b"left over")
     damage(store.folder / name)
@@ -476,8 +476,8 @@ def test_a_build_is_kept_when_it_is_unknown_whether_its_swap_is_on_disk(
     built = run(job)
     failing = True
     with pytest.raises(StoreFailed):
-        store.commit(job, built)
-    store.discard(job)
+        store.builds.commit(job, built)
+    store.builds.discard(job)
     session.discard()
     store.close()
     failing = False

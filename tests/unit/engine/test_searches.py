@@ -179,7 +179,7 @@ def test_recall_of_a_built_sample(tmp_path: Path, metric: Metric) -> None:
     """Exact search recalls all of it, also when items died since; a careless search does not."""
     store = new_index(tmp_path, metric, parameters=Parameters(m=4, ef_construction=10, ef_search=10))
     load(store, random_items(1_500))
-    built = run(store.plan_rebuild(None, 1, SampleRequest(n=50, k=10, seed=1)))
+    built = run(store.builds.plan_rebuild(None, 1, SampleRequest(n=50, k=10, seed=1)))
     assert built.sample is not None
     assert len(built.sample.queries) == 50
     view = View.load(store.view_spec())
@@ -196,7 +196,7 @@ def test_recall_of_a_built_sample(tmp_path: Path, metric: Metric) -> None:
 def test_no_recall_of_nothing(tmp_path: Path, count: int) -> None:
     store = new_index(tmp_path)
     load(store, random_items(count))
-    assert run(store.plan_rebuild(None, 1, SampleRequest())).sample is None
+    assert run(store.builds.plan_rebuild(None, 1, SampleRequest())).sample is None
 
 
 # --- builds
@@ -232,16 +232,16 @@ def test_an_optimize_finds_what_a_rebuild_finds(tmp_path: Path, metric: Metric, 
     load(store, {f"item-{number}": vector for number, vector in enumerate(vectors)})
     store.delete([f"item-{number}" for number in random.choice(3_000, int(3_000 * ratio), replace=False)])
     found = {}
-    for job in (store.plan_rebuild(None, 2, SampleRequest()), store.plan_optimize(2, SampleRequest())):
+    for job in (store.builds.plan_rebuild(None, 2, SampleRequest()), store.builds.plan_optimize(2, SampleRequest())):
         built = run(job)
         assert built.sample is not None
         assert built.computations is not None
         assert built.unreachable == 0
         assert built.computations.after < built.computations.before
-        view = View.load(store.candidate(job, built))
+        view = View.load(store.builds.candidate(job, built))
         answers = view.search(built.sample.queries, built.sample.search_k, 40)
         found[job.kind] = recall(built.sample, answers, store.view_spec().dead)
-        store.discard(job)
+        store.builds.discard(job)
     assert (found[JobKind.OPTIMIZE] or 0) > (found[JobKind.REBUILD] or 1) - 0.02
 
 
@@ -249,7 +249,7 @@ def test_progress_rises_through_all_phases(tmp_path: Path) -> None:
     store = new_index(tmp_path)
     load(store, random_items(3_000))
     seen: list[int] = []
-    job = store.plan_rebuild(None, 2, SampleRequest())
+    job = store.builds.plan_rebuild(None, 2, SampleRequest())
     built = build(job, lambda phase, part: seen.append(overall_progress(job.kind, phase, part)))
     assert seen == sorted(seen)
     assert 0 <= seen[0] < seen[-1] < 100
@@ -267,10 +267,10 @@ def test_what_progress_raises_ends_a_build(tmp_path: Path) -> None:
 
     store = new_index(tmp_path)
     load(store, random_items(100))
-    job = store.plan_rebuild(None, 1, None)
+    job = store.builds.plan_rebuild(None, 1, None)
     with pytest.raises(Cancelled):
         build(job, cancel)
-    store.discard(job)
+    store.builds.discard(job)
 
 
 def test_a_graph_that_was_not_written_whole_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,4 +280,4 @@ def test_a_graph_that_was_not_written_whole_is_refused(tmp_path: Path, monkeypat
     nowhere = tmp_path / "no" / "0000000002.hnsw"
     monkeypatch.setattr("vectorindex.engine.new_graph.hnsw_path", lambda _folder, _generation: nowhere)
     with pytest.raises(BuildFailed, match="wrote 0 of"):
-        run(store.plan_rebuild(None, 1, None))
+        run(store.builds.plan_rebuild(None, 1, None))
