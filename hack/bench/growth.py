@@ -75,6 +75,7 @@ def _measure(context: Context, count: int) -> Size:
             for number in range(context.plan.builds):
                 sidecar.delete(np.sort(order[number * part : (number + 1) * part]))
                 optimizes.append(sidecar.optimize())
+                sidecar.settle()
         with step(f"rebuild, {count:,} items"), memory.peak(sidecar.pids) as peak:
             rebuild = sidecar.rebuild()
     others = {}

@@ -12,6 +12,7 @@ LABELS = {
     "rebuilt": "then rebuilt",
     "hnswlib": "the live items, hnswlib alone",
 }
+TICKS = (250, 500, 1_000, 2_000, 4_000)
 STYLES = {
     "tombstones": ("#999999", "o", "-"),
     "optimized": ("#d95f02", "s", "-"),
@@ -25,7 +26,7 @@ def draw(path: Path, curves: dict[str, dict[str, Curve]], what: str) -> None:
     import matplotlib
 
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "vectorindex"
+    matplotlib.rcParams.update({"svg.hashsalt": "vectorindex", "svg.fonttype": "none"})
     from matplotlib import pyplot
 
     size = 5.2 * len(curves), 3.8
@@ -38,7 +39,9 @@ def draw(path: Path, curves: dict[str, dict[str, Curve]], what: str) -> None:
                 linewidth=1.2, label=LABELS[kind],
             )  # fmt: skip
         place.set(title=metric, xlabel="distance computations per query", xscale="log")
-        place.grid(visible=True, which="both", alpha=0.25)
+        place.set_xticks(TICKS, labels=[f"{tick:,}" for tick in TICKS])
+        place.minorticks_off()
+        place.grid(visible=True, alpha=0.25)
     axes[0][0].set_ylabel("recall@10")
     axes[0][0].legend(loc="lower right", fontsize="small")
     figure.suptitle(what, fontsize="small")

@@ -59,6 +59,7 @@ def measure(data: Data, count: int, threads: int, folder: Path) -> list[Result]:
         tombstones = recall(program.search(large.queries), truth_left)
         with memory.peak(program.pids) as optimizing:
             optimized = program.optimize()
+            program.settle()
         found = recall(program.search(large.queries), truth_left)
         show(*_operation("optimize", optimized, optimizing, tombstones, found))
     with step(f"rebuild, {len(live):,} items"), sidecar.running(volume.folder) as program:

@@ -96,6 +96,14 @@ class Sidecar:
             return [self._process.pid, *map(int, children.read_text().split())]
         return []
 
+    def settle(self) -> None:
+        """Wait until no builder is left, and no searcher but the one that serves."""
+        deadline = time.monotonic() + STOP_SECONDS
+        while len(self.pids()) > 2:
+            if time.monotonic() > deadline:
+                raise self._error("keeps processes of an operation that has ended")
+            time.sleep(0.02)
+
     def stop(self) -> None:
         self._process.send_signal(signal.SIGTERM)
         code = self._process.wait(STOP_SECONDS)
