@@ -7,6 +7,7 @@ search costs.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from bench.data import recall, row_of
 from bench.plan import K
+from bench.result import Result
 from vectorindex.engine import _kernels
 from vectorindex.engine.hnsw_file import HnswFile
 from vectorindex.engine.ids_file import IdsFile
@@ -81,6 +83,18 @@ class Graph:
             recalls.append(recall(np.where(found < 0, -1, self.rows[found]), truth))
             computations.append(float(counted.mean()))
         return Curve(np.array(recalls), np.array(computations))
+
+
+def behind(optimized: Sequence[Curve], rebuilt: Sequence[Curve]) -> Result:
+    """How much less optimized graphs find than rebuilt ones of the same items, in the mean of the pairs."""
+    points = np.mean([ours.behind(theirs) for ours, theirs in zip(optimized, rebuilt, strict=True)], axis=0)
+    return Result.at_most(
+        "optimize: recall@10 behind rebuild at equal distance computations",
+        float(points.max()),
+        0.2,
+        "points",
+        f"the worst at ef {WIDTHS[COMPARED.start]} to {WIDTHS[COMPARED.stop - 1]}; their mean is {points.mean():.3f}",
+    )
 
 
 def mean(curves: list[Curve]) -> Curve:

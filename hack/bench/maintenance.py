@@ -83,10 +83,6 @@ def _results(context: Context, kinds: dict[str, Kind]) -> list[Result]:
     runs = f"{live:,} items, {context.threads} thread(s), mean of {len(rebuilt.seconds)}"
     better = [100 * (ours - theirs) for ours, theirs in zip(_recalls(rebuilt), _recalls(raw), strict=True)]
     interval = half_width(better)
-    behind = np.mean(
-        [ours.behind(theirs) for ours, theirs in zip(optimized.curves, rebuilt.curves, strict=True)], axis=0
-    )
-    at_width = f"at ef {graphs.WIDTHS[graphs.COMPARED.start]} to {graphs.WIDTHS[graphs.COMPARED.stop - 1]}"
     cost = {name: _at_default(kind) for name, kind in kinds.items()}
     return [
         Result.at_most(
@@ -109,10 +105,7 @@ def _results(context: Context, kinds: dict[str, Kind]) -> list[Result]:
             _mean(rebuilt.walls) / _mean(optimized.walls), 4, "x",
             f"{_mean(rebuilt.walls):.2f} s and {_mean(optimized.walls):.2f} s; tombstones: {cost['tombstones']}",
         ),
-        Result.at_most(
-            "optimize: recall@10 behind rebuild at equal distance computations",
-            float(behind.max()), 0.2, "points", f"the worst {at_width}; their mean is {behind.mean():.3f}",
-        ),
+        graphs.behind(optimized.curves, rebuilt.curves),
         Result.at_most(
             "unreachable after optimize and rebuild", optimized.unreachable + rebuilt.unreachable, 0, "items",
             f"hnswlib alone leaves {raw.unreachable / len(raw.seconds):,.0f} in each graph",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from bench import machine, memory, screen, sidecar
 from bench.client import SearchClient
 from bench.data import ROOT, Data, recall
+from bench.graphs import Graph, behind
 from bench.plan import K
 from bench.result import Result, write
 from bench.screen import step
@@ -62,15 +63,20 @@ def measure(data: Data, count: int, threads: int, folder: Path) -> list[Result]:
             program.settle()
         found = recall(program.search(large.queries), truth_left)
         show(*_operation("optimize", optimized, optimizing, tombstones, found))
+        curve = Graph.of_sidecar(program.graph(), large.dimensions, large.metric).curve(live, large.queries, truth_left)
     with step(f"rebuild, {len(live):,} items"), sidecar.running(volume.folder) as program:
         program.delete(dead)
         with memory.peak(program.pids) as rebuilding:
             rebuilt = program.rebuild()
         found = recall(program.search(large.queries), truth_left)
         show(*_operation("rebuild", rebuilt, rebuilding, tombstones, found))
+        reference = Graph.of_sidecar(program.graph(), large.dimensions, large.metric).curve(
+            live, large.queries, truth_left
+        )
     show(
         Result.at_least("optimize: graph phase faster than rebuild's", rebuilt.graph / optimized.graph, 10, "x"),
         Result.at_least("optimize: faster than rebuild end to end", rebuilt.wall / optimized.wall, 8, "x"),
+        behind([curve], [reference]),
     )
     PAGE.write_text(_page(results, count, data), encoding="utf-8")
     return results
