@@ -140,7 +140,7 @@ async def test_an_operation_that_waits_for_space_does_not_hold_up_the_end(
 
     async with opened(folder) as index:
         with monkeypatch.context() as patched:
-            patched.setattr(index.store, "commit", full)
+            patched.setattr(index.store.builds, "commit", full)
             patched.setattr(index.store, "fail_operation", full_again)
             identity = await index.operations.build(RebuildRequest())
             await waits.wait()
