@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.sidecar.program import DEADLINE, eventually, names, random_vectors, rows
@@ -19,6 +20,7 @@ from vectorindex.engine.segments import Segment, ViewSpec
 from vectorindex.engine.session import SessionMode
 from vectorindex.engine.view_change import ViewChange
 from vectorindex.sidecar import build, process
+from vectorindex.sidecar.errors import Unavailable
 from vectorindex.sidecar.index import Index
 from vectorindex.sidecar.searcher_client import SearcherClient, SearcherFailed
 from vectorindex.sidecar.serving import Serving
@@ -29,9 +31,13 @@ VECTORS = random_vectors(2_000)
 SLOW = GraphParameters.model_validate({"M": 48, "ef_construction": 1500})
 
 
+async def open_index(folder: Path) -> Index:
+    return await Index.open(folder, folder / "none", "volume", "boot", None, lambda _: None)
+
+
 @contextlib.asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[Index]:
-    index = await Index.open(folder, folder / "none", "volume", "boot", None, lambda _: None)
+    index = await open_index(folder)
     try:
         yield index
     finally:
@@ -232,3 +238,82 @@ async def test_a_rebuild_that_is_cancelled_while_its_flush_is_put_in_place_leave
         assert b"item-3004" in await index.search((VECTORS[4] + 1).tobytes(), 1, 1, None)
     async with opened(folder) as index:
         assert (await index.state()).counts.live == 2_010
+
+
+async def test_a_fetch_waits_until_what_is_committed_is_seen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the commit of a flush and its message to the searchers, new items are in no journal and in no segment
+    that a searcher knows."""
+    async with opened(folder) as index:
+        tell = index.searchers._tell
+        committed, go_on = asyncio.Event(), asyncio.Event()
+
+        async def late(change: ViewChange, *files: Any) -> None:
+            if change.added:
+                committed.set()
+                await go_on.wait()
+            await tell(change, *files)
+
+        await index.upsert(names(10, 3_000), VECTORS[:10] + 1)
+        monkeypatch.setattr(index.searchers, "_tell", late)
+        flushing = asyncio.create_task(flush_ten(index, 1_500))
+        await committed.wait()
+        fetching = asyncio.create_task(index.fetch([*names(10, 3_000), *names(3)]))
+        await asyncio.sleep(0.05)
+        go_on.set()
+        found = await fetching
+        await flushing
+        np.testing.assert_array_equal(np.stack([found[name] for name in names(10, 3_000)]), VECTORS[:10] + 1)
+        assert list(found) == [*names(10, 3_000), *names(3)]
+
+
+async def test_a_session_that_replaces_every_item_brings_its_parameters_in_force(folder: Path) -> None:
+    async with opened(folder) as index:
+        await index.open_session(SessionMode.UPSERT)
+        await index.ingest_rows(rows(names(2_000), VECTORS + 1))
+        changes = GraphParameters.model_validate({"ef_search": 500})
+        status = await index.operations.wait(await index.operations.finalize(changes))
+        assert status.state is OperationState.SUCCEEDED, status
+        state = await index.state()
+        assert (state.parameters.ef_search, index._ef_search) == (500, 500)
+        assert (state.segments, state.counts.live, state.counts.delta) == (1, 2_000, 0)
+        assert b"item-7" in await index.search((VECTORS[7] + 1).tobytes(), 1, 1, None)
+
+
+async def test_no_flush_begins_while_an_index_is_closed(folder: Path) -> None:
+    index = await open_index(folder)
+    index.flusher._rows = 5
+    writes = [index.upsert([f"late-{row}"], VECTORS[row : row + 1]) for row in range(20)]
+    writing = asyncio.gather(*writes)
+    await asyncio.sleep(0)
+    await index.close()
+    assert len(await writing) == 20
+    assert index.flusher._task is None
+    with pytest.raises(Unavailable):
+        await index.delete(["late-1"])
+    async with opened(folder) as index:
+        assert (await index.state()).counts.live == 2_020
+
+
+async def test_a_large_write_is_taken_while_no_flush_is_under_way(folder: Path) -> None:
+    async with opened(folder) as index:
+        index.flusher._rows = 10
+        await index.upsert(names(5, 3_000), VECTORS[:5])
+        await index.upsert(names(38, 4_000), VECTORS[:38])
+        assert (await index.state()).counts.live == 2_043
+
+
+async def test_files_that_were_opened_in_vain_are_let_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OutOfSpace("no space left")
+
+    async with opened(folder) as index:
+        await index.upsert(names(10, 3_000), VECTORS[:10])
+        assert index.searchers._current is not None
+        maps = Path(f"/proc/{index.searchers._current.searcher.pid}/maps")
+        with monkeypatch.context() as patched:
+            patched.setattr(index.store.builds, "commit", full)
+            with pytest.raises(OutOfSpace):
+                await flush_ten(index, 100)
+        assert "(deleted)" not in "".join(line for line in maps.read_text().splitlines() if ".hnsw" in line)
+        await flush_ten(index, 100)
+        assert (await index.state()).tail == 0

@@ -48,7 +48,7 @@ def delete(connection: sqlite3.Connection, path: Path, write: Delete, live: int,
                 ledger.fail(connection, operation.id, LIMIT_EXCEEDED, message, now)
                 return _no_deletion(ledger.find(connection, operation.id), len(distinct))
         if record.state is OperationState.QUEUED:
-            ledger.start(connection, operation.id)
+            ledger.start(connection, operation.id, now)
     found, labels = items.kill(connection, path, distinct, lsn)
     deleted = int(found.sum())
     record = None

@@ -174,7 +174,9 @@ class Builds:
         self._ended(job)
         if self._index.database.failed:
             return
-        assert not set(job.generations) & {segment.generation for segment in self._index.segments}
+        with self._index.database.guarded() as connection:  # what is in memory may be older than what is committed
+            named = {segment.generation for segment in manifest.read_segments(connection)}
+        assert not set(job.generations) & named
         for generation in job.generations:
             _unlink(hnsw_path(self._index.folder, generation), ids_path(self._index.folder, generation))
 

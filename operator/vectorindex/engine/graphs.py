@@ -18,11 +18,13 @@ from vectorindex.engine import _kernels
 from vectorindex.engine.distance import Neighbours, hnswlib_space, nearest, scans
 from vectorindex.engine.errors import CorruptFile
 from vectorindex.engine.files import verify_stamp
-from vectorindex.engine.hnsw_file import HnswFile
+from vectorindex.engine.hnsw_file import HnswFile, chunks
 from vectorindex.engine.params import Metric
 from vectorindex.engine.segments import Role, Segment, ViewSpec
 
 TOO_FEW_FOUND = "Cannot return the results in a contiguous 2D array"
+_ROOM = 2**18
+"""Answers that hnswlib is asked for at a time, of 12 bytes each: it gives as many as the search is wide."""
 MAX_TOO_FEW = 16
 """How often a graph may find too few before it is scanned instead: hnswlib leaks the arrays of each such call."""
 
@@ -127,7 +129,7 @@ class LoadedGraph:
         if scan:
             return self.scan(queries, k, threads)
         try:
-            labels, distances = self._index.knn_query(queries, k=width, num_threads=threads)
+            parts = [self._query(queries[part], k, width, threads) for part in chunks(len(queries), _ROOM // width)]
         except RuntimeError as error:
             if TOO_FEW_FOUND not in str(error):
                 raise
@@ -139,7 +141,14 @@ class LoadedGraph:
                 if not self._running[width]:
                     del self._running[width]
                 self._changed.notify_all()
-        return Neighbours(labels[:, :k], distances[:, :k])
+        labels, distances = zip(*parts, strict=True)
+        return Neighbours(np.concatenate(labels), np.concatenate(distances))
+
+    def _query(
+        self, queries: NDArray[np.float32], k: int, width: int, threads: int
+    ) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+        labels, distances = self._index.knn_query(queries, k=width, num_threads=threads)
+        return labels[:, :k].copy(), distances[:, :k].copy()  # the rest is not kept alive
 
     def scan(self, queries: NDArray[np.float32], k: int, threads: int) -> Neighbours:
         with self._changed:  # numpy counts first and fills then, and must not see an item die in between

@@ -136,6 +136,7 @@ class IdTable:
     def __init__(self, files: Mapping[int, IdsFile], tail: Mapping[int, str]) -> None:
         self._files = dict(files)
         self._tail = dict(tail)
+        self._next: IdTable | None = None
 
     @classmethod
     def of(cls, view: ViewSpec) -> IdTable:
@@ -150,11 +151,11 @@ class IdTable:
         if added or change.dropped or change.flushed_through >= 0:
             files = {number: file for number, file in self._files.items() if number not in change.dropped}
             tail = {label: name for label, name in self._tail.items() if label > change.flushed_through}
-            table = IdTable({**files, **added}, tail)
+            table = self._next = IdTable({**files, **added}, tail)
         table._tail.update(zip(change.rows.labels.tolist(), change.rows.external_ids, strict=True))
         return table
 
-    def find(self, labels: NDArray[np.uint64]) -> list[str | None]:
+    def _find(self, labels: NDArray[np.uint64]) -> list[str | None]:
         """The ID of each label (n,), in order; None where this table does not know it."""
         found = [self._tail.get(label) for label in labels.tolist()]
         for file in self._files.values():
@@ -165,8 +166,12 @@ class IdTable:
         return found
 
     def external_ids(self, labels: NDArray[np.uint64]) -> list[str]:
-        """The ID of each label (n,), in order. Raises KeyError on a label that this table does not know."""
-        found = self.find(labels)
+        """The ID of each label (n,), in order, which this table knows or one that came after it. Raises KeyError."""
+        found = self._find(labels)
+        table = self._next
+        while table is not None and None in found:
+            found = [old or new for old, new in zip(found, table._find(labels), strict=True)]
+            table = table._next
         missing = [label for label, external_id in zip(labels.tolist(), found, strict=True) if external_id is None]
         if missing:
             raise KeyError(f"neither segment nor tail holds the labels {missing[:5]}")

@@ -128,33 +128,38 @@ def add(connection: sqlite3.Connection, operation: NewOperation, now: float) -> 
          None if operation.request is None else json.dumps(operation.request), OperationState.QUEUED.value, now,
          operation.operation_id),
     )  # fmt: skip
-    if operation.operation_id:
-        _end_if_applied(connection, operation, now)
+    _end_if_applied(connection, operation.id, now)
 
 
-def _end_if_applied(connection: sqlite3.Connection, operation: NewOperation, now: float) -> None:
-    """Ends an operation that was added just now, if one of the same ``operation_id`` has made its change."""
+def _end_if_applied(connection: sqlite3.Connection, queued: str, now: float) -> bool:
+    """Ends an operation that is Queued if another one of the same ``operation_id`` has made its change."""
+    operation_id, kind, digest = connection.execute(
+        "SELECT operation_id, kind, digest FROM operations WHERE id = ?", (queued,)
+    ).fetchone()
     earlier = connection.execute(
-        "SELECT kind, digest, result FROM operations WHERE operation_id = ? AND state IN (?, ?) ORDER BY number",
-        (operation.operation_id, OperationState.SWAPPED.value, OperationState.SUCCEEDED.value),
+        "SELECT kind, digest, result FROM operations WHERE operation_id = ? AND operation_id <> '' AND id <> ?"
+        " AND state IN (?, ?) ORDER BY number",
+        (operation_id, queued, OperationState.SWAPPED.value, OperationState.SUCCEEDED.value),
     ).fetchone()
     if earlier is None:
-        return
-    kind, digest, result = earlier
-    if (kind, digest) != (operation.kind, operation.digest):
-        other = "request" if kind == operation.kind else "kind"
-        message = f"operationID {operation.operation_id} was used for a run with another {other}; use a new one"
-        fail(connection, operation.id, OPERATION_ID_CONFLICT, message, now)
-        return
-    connection.execute(
-        "UPDATE operations SET state = ?, reason = ?, progress = 100, result = ?, finished = ? WHERE id = ?",
-        (OperationState.SUCCEEDED.value, ALREADY_APPLIED, result, now, operation.id),
-    )
+        return False
+    if earlier[:2] != (kind, digest):
+        other = "request" if earlier[0] == kind else "kind"
+        message = f"operationID {operation_id} was used for a run with another {other}; use a new one"
+        fail(connection, queued, OPERATION_ID_CONFLICT, message, now)
+    else:
+        connection.execute(
+            "UPDATE operations SET state = ?, reason = ?, progress = 100, result = ?, finished = ? WHERE id = ?",
+            (OperationState.SUCCEEDED.value, ALREADY_APPLIED, earlier[2], now, queued),
+        )
+    return True
 
 
-def start(connection: sqlite3.Connection, operation_id: str) -> None:
-    """Queued → Running."""
+def start(connection: sqlite3.Connection, operation_id: str, now: float) -> None:
+    """Queued → Running; or ended, if another one of its ``operation_id`` has made the change while it waited."""
     require(connection, operation_id, OperationState.QUEUED)
+    if _end_if_applied(connection, operation_id, now):
+        return
     connection.execute("UPDATE operations SET state = ? WHERE id = ?", (OperationState.RUNNING.value, operation_id))
 
 

@@ -263,9 +263,10 @@ class Store:
         return self._recorded(operation.id)
 
     def start_operation(self, operation_id: str) -> OperationRecord:
-        """Queued → Running. Raises OperationFinished."""
+        """Queued → Running; or ended, if what the user calls the same has been done meanwhile. Raises
+        OperationFinished."""
         with self._database.transaction() as connection:
-            ledger.start(connection, operation_id)
+            ledger.start(connection, operation_id, self._index.clock())
         return self._recorded(operation_id)
 
     def requeue_operation(self, operation_id: str, *, crashed: bool) -> OperationRecord:

@@ -21,6 +21,10 @@ from vectorindex.engine.segments import Segment, ViewSpec
 from vectorindex.engine.tail import Tail
 from vectorindex.engine.view_change import ViewChange
 
+_ATTEMPTS = 3
+"""A search over which segments were exchanged is made again: an item that was replaced right after may be missed in
+the parts that it began with. So often at most: it takes a flush each time."""
+
 
 class View:
     """The segments and the tail of one view, searched together."""
@@ -52,16 +56,24 @@ class View:
         """The ``k`` ≥ 1 nearest live items of each query (n, dim) float32; ``ef`` ≥ 1 is the width of the search.
         Raises InvalidInput on queries that could not be items."""
         asked = self._prepare(queries, k)
-        graphs, tail = self._parts
-        parts = [graph.search(asked, k, max(k, ef), threads) for graph in graphs.values()]
-        return _merge([*parts, tail.scan(asked, k, threads)], k)
+        for _ in range(_ATTEMPTS):
+            graphs, tail = parts = self._parts
+            found = [graph.search(asked, k, max(k, ef), threads) for graph in graphs.values()]
+            answer = _merge([*found, tail.scan(asked, k, threads)], k)
+            if self._parts is parts:
+                break
+        return answer
 
     def search_exact(self, queries: NDArray[np.float32], k: int, threads: int = 1) -> Neighbours:
         """Like :meth:`search`, by a scan of all live items."""
         asked = self._prepare(queries, k)
-        graphs, tail = self._parts
-        parts = [graph.scan(asked, k, threads) for graph in graphs.values()]
-        return _merge([*parts, tail.scan(asked, k, threads)], k)
+        for _ in range(_ATTEMPTS):
+            graphs, tail = parts = self._parts
+            found = [graph.scan(asked, k, threads) for graph in graphs.values()]
+            answer = _merge([*found, tail.scan(asked, k, threads)], k)
+            if self._parts is parts:
+                break
+        return answer
 
     def vectors(self, labels: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """Which of these labels (n,) are in a segment, dead ones too, and the vectors (n, dim) as stored: of length one
@@ -80,6 +92,11 @@ class View:
         for segment in segments:
             if segment.generation not in self._opened:
                 self._opened[segment.generation] = open_graph(self._spec, segment)
+
+    def forget(self, generations: Sequence[int]) -> None:
+        """Lets go what was opened for a change that will not come."""
+        for generation in generations:
+            self._opened.pop(generation, None)
 
     def apply(self, change: ViewChange) -> None:
         """Changes what later searches see. Raises CorruptFile."""

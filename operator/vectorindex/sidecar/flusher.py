@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -34,11 +33,13 @@ class Flusher:
         self._flushing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._problem: str | None = None
+        self._stopped = False
 
     def admit(self, rows: int, waiting: int) -> None:
         """Raises TooManyRequests if upserts of ``rows`` items, beside ``waiting`` others that are not committed yet,
         would make the tail too long."""
-        if self._index.store.tail_rows + waiting + rows > TAILS * self._rows:
+        ahead = self._index.store.tail_rows + waiting
+        if ahead >= self._rows and ahead + rows > TAILS * self._rows:
             why = f"which fails: {self._problem}" if self._problem else "which is under way"
             raise TooManyRequests(
                 f"index {self._index.name}: {self._index.store.tail_rows:,} written items wait to be flushed into a "
@@ -47,11 +48,12 @@ class Flusher:
 
     def wake(self) -> None:
         """After a write: begin a flush if the tail is long enough and none runs."""
-        if self._task is None and self._index.store.tail_rows >= self._rows:
+        if self._task is None and not self._stopped and self._index.store.tail_rows >= self._rows:
             self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """End the flush that runs; the next start has its rows in the journal."""
+        """End the flush that runs, and begin no other; the next start has the rows in the journal."""
+        self._stopped = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -62,28 +64,34 @@ class Flusher:
         EngineError, SearcherFailed."""
         async with self._flushing:
             through = await self._index.run(self._index.store.last_label)
-            while (job := await self._index.run(self._index.store.builds.plan_flush, through)) is not None:
+            while (job := await self._plan(through)) is not None:
                 await self._flush(job)
             yield
 
     async def _run(self) -> None:
+        failures = 0
         try:
-            for attempt in itertools.count():
+            while True:
                 try:
                     async with self._flushing:
                         if self._index.store.tail_rows < self._rows:
                             return
-                        job = await self._index.run(self._index.store.builds.plan_flush)
+                        job = await self._plan()
                         assert job is not None
                         await self._flush(job)
-                        self._problem = None
+                        self._problem, failures = None, 0
                 except Exception as error:  # whatever it is, the rows are safe in the journal
                     self._problem = str(error)
                     expected = isinstance(error, BuildError | EngineError | SearcherFailed)
                     (log.warning if expected else log.exception)("flush-failed", index=self._index.name, why=error)
-                    await asyncio.sleep(_BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)])
+                    await asyncio.sleep(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)])
+                    failures += 1
         finally:
             self._task = None
+
+    async def _plan(self, begins_by: int | None = None) -> BuildJob | None:
+        plan = self._index.store.builds.plan_flush
+        return await self._index.planned(lambda: plan(begins_by), lambda job: job)
 
     async def _flush(self, job: BuildJob) -> None:
         store = self._index.store

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vectorindex.engine.erasure import Erasure
 from vectorindex.engine.errors import EngineError, OperationConflict, OutOfSpace
+from vectorindex.engine.jobs import BuildJob
 from vectorindex.engine.ledger import NewOperation
 from vectorindex.engine.params import IndexSpec, Metric, validate_external_ids
 from vectorindex.engine.session import IngestSession, SessionMode
@@ -39,6 +40,7 @@ T = TypeVar("T")
 ID_BYTES = 32  # of the external ID at the head of each row of a binary batch
 _INLINE_LABELS = 1_000  # more are looked at by a thread, so that the event loop goes on
 _INLINE_FLOATS = 50_000
+_FETCH_ATTEMPTS = 5
 
 
 class Index:
@@ -112,8 +114,8 @@ class Index:
     async def close(self) -> None:
         """Stop what runs (an unfinished rebuild goes on at the next start), end the processes, close the store."""
         await self.operations.stop()
+        await self._writes.close()
         await self.flusher.stop()
-        await self._writes.settle()
         await self.searchers.stop()
         if self._session is not None:
             await self._writer.run(self._session.discard)
@@ -130,6 +132,17 @@ class Index:
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function of the store in the writer thread."""
         return await self._writer.run(function, *args, **kwargs)
+
+    async def planned(self, plan: Callable[[], T], job_of: Callable[[T], BuildJob | None]) -> T:
+        """Plan a build in the writer thread. If whoever waits for it is cancelled, its job is given up."""
+        planning = asyncio.ensure_future(self.run(plan))
+        try:
+            return await asyncio.shield(planning)
+        except asyncio.CancelledError:
+            await asyncio.wait([planning])
+            if planning.exception() is None and (job := job_of(planning.result())) is not None:
+                await self.run(self.store.builds.discard, job)
+            raise
 
     async def search(self, queries: bytes, rows: int, k: int, ef: int | None) -> bytes:
         """``rows`` x dim float32 → JSON: for each query the IDs of its k nearest items, nearest first."""
@@ -178,22 +191,30 @@ class Index:
 
     async def preview_delete(self, external_ids: Sequence[str]) -> Preview:
         """What a delete would do now; nothing is changed. Raises InvalidInput."""
-        validate_external_ids(external_ids)
+        await asyncio.to_thread(validate_external_ids, external_ids)
         return await self.run(self.store.preview, distinct(external_ids))
 
     async def fetch(self, external_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """The vector (dim,) of each of these IDs that there is, as it was received, within float32."""
-        labels, rows = await self.run(self.store.look_up, external_ids)
-        vectors = dict(zip(rows.external_ids, rows.vectors, strict=True))
-        others = [name for name in labels if name not in vectors]
-        if others:
-            stored = await self.searchers.fetch(np.array([labels[name] for name in others], np.uint64))
-            lengths = stored.norms if self._metric is Metric.COSINE else np.ones(len(others), np.float32)
-            received = stored.vectors * lengths[:, None]
-            vectors.update(
-                (name, row) for name, row, there in zip(others, received, stored.found, strict=True) if there
-            )
+        vectors: dict[str, NDArray[np.float32]] = {}
+        left = list(external_ids)
+        for _ in range(_FETCH_ATTEMPTS):
+            labels, rows = await self.searchers.between_writes(partial(self.store.look_up, left))
+            vectors.update(zip(rows.external_ids, rows.vectors, strict=True))
+            left = [name for name in labels if name not in vectors]
+            if not left:
+                break
+            vectors.update(await self._stored(left, np.array([labels[name] for name in left], np.uint64)))
+            # What is not found by its label was replaced since, and its old vector may be in no segment any more.
+            left = [name for name in left if name not in vectors]
         return {name: vectors[name] for name in external_ids if name in vectors}
+
+    async def _stored(self, names: Sequence[str], labels: NDArray[np.uint64]) -> dict[str, NDArray[np.float32]]:
+        """The vectors that the segments hold of these items (n), by name, as they were received."""
+        stored = await self.searchers.fetch(labels)
+        lengths = stored.norms if self._metric is Metric.COSINE else np.ones(len(names), np.float32)
+        received = stored.vectors * lengths[:, None]
+        return {name: row for name, row, there in zip(names, received, stored.found, strict=True) if there}
 
     @contextlib.asynccontextmanager
     async def replacing(self) -> AsyncIterator[None]:

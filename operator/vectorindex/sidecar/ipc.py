@@ -28,6 +28,7 @@ class Kind(IntEnum):
     """Requests of the front, and a searcher's answers.
 
     ``LOAD``: a pickled ViewSpec → ``OK``. ``OPEN``: pickled segments → ``OK``, once a change that adds them is quick.
+    ``FORGET``: pickled generations that were opened in vain → ``OK``.
     ``APPLY``: a pickled ViewChange → ``OK``, once every later search sees it. ``SEARCH``: ``a`` rows of dim float32,
     ``b`` = k, ``c`` = ef (0: an exact scan) → ``OK`` with ``a`` rows of ``b`` ≤ k labels (u64), nearest first, then as
     many distances (float32). ``FETCH``: labels (u64) → ``OK`` with ``a`` bytes that say which there are, then as many
@@ -43,6 +44,7 @@ class Kind(IntEnum):
     APPLY = 5
     SEARCH = 6
     FETCH = 7
+    FORGET = 8
 
 
 class Message(NamedTuple):

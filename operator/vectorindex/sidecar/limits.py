@@ -10,6 +10,7 @@ MAX_JSON_BYTES = 8 * 1024 * 1024  # of vectors as JSON, which take the event loo
 MAX_BATCH_ROWS = 8_192
 MAX_UPSERT_ROWS = 4_096  # of one request; more are what sessions are for
 MAX_FETCH = 1_000  # IDs of one fetch
+MAX_FETCHED_FLOATS = 2_000_000  # of the vectors of one answer, 20 bytes each as JSON
 MAX_PAGE = 10_000  # IDs of one page
 MAX_ANSWER_LABELS = 1_000_000  # rows times k of one request
 MAX_K = 10_000

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from vectorindex.engine.errors import (
     EngineError,
@@ -96,6 +96,7 @@ class _Run:
 
 Work = Callable[[_Run], Awaitable[None]]
 P = ParamSpec("P")
+T = TypeVar("T")
 
 _SPACE_SECONDS = 5.0  # between two attempts to write a record to a full volume
 _STOP_SECONDS = 1.0  # for a commit to end, after which the run is interrupted if it goes on
@@ -276,7 +277,10 @@ class Operations:
         try:
             if record.state is OperationState.RUNNING:
                 await self._requeue(record)
-            await self._record(self._index.store.start_operation, run.id)
+            started = await self._record(self._index.store.start_operation, run.id)
+            if started.state.finished:
+                log.info("operation-needless", index=self._index.name, id=run.id, reason=started.reason)
+                return
             log.info("operation-running", index=self._index.name, id=run.id, kind=run.kind)
             await work(run)
             await self._with_space(self._index.settle)
@@ -311,15 +315,14 @@ class Operations:
         log.warning("operation-failed", index=self._index.name, id=run.id, reason=reason, message=message)
         await self._record(self._index.store.fail_operation, run.id, reason, message)
 
-    async def _record(self, write: Callable[P, OperationRecord], *args: P.args, **kwargs: P.kwargs) -> None:
+    async def _record(self, write: Callable[P, OperationRecord], *args: P.args, **kwargs: P.kwargs) -> OperationRecord:
         """Write to the ledger, however long the volume is full: an operation must not end without a record of it."""
-        await self._with_space(lambda: self._index.run(write, *args, **kwargs))
+        return await self._with_space(lambda: self._index.run(write, *args, **kwargs))
 
-    async def _with_space(self, write: Callable[[], Awaitable[object]]) -> None:
+    async def _with_space(self, write: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
-                await write()
-                return
+                return await write()
             except OutOfSpace as error:
                 log.warning("operation-waits-for-space", index=self._index.name, why=error)
                 await asyncio.sleep(_SPACE_SECONDS)

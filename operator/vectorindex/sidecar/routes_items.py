@@ -5,7 +5,9 @@ What is answered 200 is durable, and every later request sees it. Many items at 
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+import asyncio
+import json
+from collections.abc import Callable, Container, Sequence
 
 import numpy as np
 from aiohttp import web
@@ -15,7 +17,15 @@ from vectorindex.sidecar import requests
 from vectorindex.sidecar.catalog import Catalog
 from vectorindex.sidecar.errors import TooLarge
 from vectorindex.sidecar.index import ID_BYTES, Index, parse_rows
-from vectorindex.sidecar.limits import MAX_ANSWER_LABELS, MAX_JSON_BYTES, MAX_PAGE, MAX_UPSERT_ROWS
+from vectorindex.sidecar.limits import (
+    MAX_ANSWER_LABELS,
+    MAX_FETCHED_FLOATS,
+    MAX_JSON_BYTES,
+    MAX_PAGE,
+    MAX_UPSERT_ROWS,
+)
+
+_INLINE_NUMBERS = 4_000
 
 
 def routes(catalog: Catalog) -> list[web.RouteDef]:
@@ -44,18 +54,22 @@ class _ItemsApi:
     async def upsert_binary(self, request: web.Request) -> web.Response:
         index = self._catalog.get(requests.required(request, "index_name"))
         content = await request.read()
-        requests.whole_rows(content, ID_BYTES + 4 * index.dimensions, "a 32 byte ID and a vector")
+        _bounded(requests.whole_rows(content, ID_BYTES + 4 * index.dimensions, "a 32 byte ID and a vector"))
         return await _upserted(index, *parse_rows(content, index.dimensions))
 
     async def fetch(self, request: web.Request) -> web.Response:
         body = await requests.read(request, requests.ItemsBody)
-        found = await self._catalog.get(body.index_name).fetch(body.external_ids)
-        return web.json_response(
-            {
-                "items": [{"external_id": name, "vector": vector.tolist()} for name, vector in found.items()],
-                "not_found": _missing(body.external_ids, found),
-            }
-        )
+        index = self._catalog.get(body.index_name)
+        if len(body.external_ids) * index.dimensions > MAX_FETCHED_FLOATS:
+            most = max(1, MAX_FETCHED_FLOATS // index.dimensions)
+            raise TooLarge(f"{len(body.external_ids)} vectors in one answer; at most {most} of {index.dimensions}")
+        found = await index.fetch(body.external_ids)
+
+        def answer() -> dict[str, object]:
+            items = [{"external_id": name, "vector": vector.tolist()} for name, vector in found.items()]
+            return {"items": items, "not_found": _missing(body.external_ids, found)}
+
+        return await _json(answer, len(found) * index.dimensions)
 
     async def exists(self, request: web.Request) -> web.Response:
         body = await requests.read(request, requests.ItemsBody)
@@ -83,15 +97,16 @@ class _ItemsApi:
         if len(queries) * body.k > MAX_ANSWER_LABELS:
             raise TooLarge(f"{len(queries)} queries x k={body.k} asks for more than {MAX_ANSWER_LABELS} results")
         answer = await index.find(queries.tobytes(), len(queries), body.k, body.ef, exact=body.exact)
-        results = [
-            [{"external_id": name, "distance": distance} for name, distance in row] for row in answer.with_distances()
-        ]
-        return web.json_response({"results": results})
+
+        def results() -> dict[str, object]:
+            rows = answer.with_distances()
+            return {"results": [[{"external_id": name, "distance": away} for name, away in row] for row in rows]}
+
+        return await _json(results, answer.labels.size)
 
 
 async def _upserted(index: Index, external_ids: Sequence[str], vectors: NDArray[np.float32]) -> web.Response:
-    if len(external_ids) > MAX_UPSERT_ROWS:
-        raise TooLarge(f"{len(external_ids):,} items in one request; at most {MAX_UPSERT_ROWS:,}, or an ingest session")
+    _bounded(len(external_ids))
     outcome = await index.upsert(external_ids, vectors)
     return web.json_response(
         {
@@ -102,6 +117,19 @@ async def _upserted(index: Index, external_ids: Sequence[str], vectors: NDArray[
             "sequence": outcome.lsn,
         }
     )
+
+
+def _bounded(rows: int) -> None:
+    """Raises TooLarge."""
+    if rows > MAX_UPSERT_ROWS:
+        raise TooLarge(f"{rows:,} items in one request; at most {MAX_UPSERT_ROWS:,}, or an ingest session")
+
+
+async def _json(make: Callable[[], object], numbers: int) -> web.Response:
+    """What ``make`` gives, with so many numbers in it; many are put into words by a thread."""
+    if numbers <= _INLINE_NUMBERS:
+        return web.json_response(make())
+    return web.Response(text=await asyncio.to_thread(lambda: json.dumps(make())), content_type="application/json")
 
 
 def _missing(asked: Sequence[str], found: Container[str]) -> list[str]:

@@ -54,7 +54,7 @@ def _load(control: socket.socket) -> View | None:
     assert request.kind is Kind.LOAD
     try:
         view = View.load(pickle.loads(request.payload))  # noqa: S301 - from the front, by our own socket
-    except (EngineError, MemoryError, OSError) as error:
+    except (EngineError, MemoryError, OSError, RuntimeError) as error:
         ipc.send(control, _error(request, Kind.FAILED, error))
         return None
     ipc.send(control, Message(request.id, Kind.OK))
@@ -67,8 +67,11 @@ def _apply_changes(control: socket.socket, view: View) -> None:
         if request.kind is Kind.OPEN:
             threading.Thread(target=_open, args=(control, view, request.id, content), daemon=True).start()
         else:
-            assert request.kind is Kind.APPLY
-            view.apply(content)
+            if request.kind is Kind.FORGET:
+                view.forget(content)
+            else:
+                assert request.kind is Kind.APPLY
+                view.apply(content)
             ipc.send(control, Message(request.id, Kind.OK))
 
 
@@ -76,7 +79,7 @@ def _open(control: socket.socket, view: View, request: int, segments: Sequence[S
     answer = Message(request, Kind.OK)
     try:
         view.open(segments)
-    except (EngineError, MemoryError, OSError) as error:
+    except (EngineError, MemoryError, OSError, RuntimeError) as error:  # the last one is hnswlib's
         answer = _error(answer, Kind.FAILED, error)
     with contextlib.suppress(ConnectionError):
         ipc.send(control, answer)

@@ -91,6 +91,10 @@ class SearcherClient:
         """Returns once a change that adds these segments is quick. Raises SearcherFailed when it refuses a file."""
         await self._control.ask(Kind.OPEN, payload=pickle.dumps(segments))
 
+    async def forget(self, generations: Sequence[int]) -> None:
+        """Let go segments that were opened for a change that will not come."""
+        await self._control.ask(Kind.FORGET, payload=pickle.dumps(tuple(generations)))
+
     async def apply(self, change: ViewChange) -> None:
         """Returns once every later search of this searcher sees the change."""
         await self._control.ask(Kind.APPLY, payload=pickle.dumps(change))

@@ -50,12 +50,11 @@ _BACKOFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 class Answer(NamedTuple):
-    """``labels`` and ``distances``, each (rows, width) with width ≤ k; ``tables`` that know their IDs: as they were
-    when the search was sent, and when it was answered."""
+    """``labels`` and ``distances``, each (rows, width) with width ≤ k; ``table`` of the view when it was asked."""
 
     labels: NDArray[np.uint64]
     distances: NDArray[np.float32]
-    tables: tuple[IdTable, IdTable]
+    table: IdTable
 
     def external_ids(self) -> list[list[str]]:
         """Of each row."""
@@ -74,13 +73,7 @@ class Answer(NamedTuple):
 
     def _names(self) -> list[list[str]]:
         """Of each row. An item that is being replaced may be found by its old label and by its new one."""
-        first, second = self.tables
-        flat = self.labels.ravel()
-        found = first.find(flat)
-        if None in found:
-            known = iter(second.external_ids(flat[[name is None for name in found]]))
-            found = [next(known) if name is None else name for name in found]
-        names = [name for name in found if name is not None]
+        names = self.table.external_ids(self.labels.ravel())
         width = self.labels.shape[1]
         return [names[row * width : (row + 1) * width] for row in range(len(self.labels))]
 
@@ -104,12 +97,12 @@ class Serving:
     async def search(self, queries: bytes, rows: int, k: int, ef: int) -> Answer:
         """``rows`` x dim float32 → the k nearest of each; ``ef`` 0: exactly. Raises the errors of the searcher's
         client."""
-        before = self.ids
+        table = self.ids
         reply = await self.searcher.search(queries, rows, k, ef)
         count = reply.a * reply.b
         labels = np.frombuffer(reply.payload, np.uint64, count).reshape(reply.a, reply.b)
         distances = np.frombuffer(reply.payload, np.float32, count, 8 * count).reshape(reply.a, reply.b)
-        return Answer(labels, distances, (before, self.ids))
+        return Answer(labels, distances, table)
 
     async def fetch(self, labels: NDArray[np.uint64]) -> Stored:
         """What the segments hold of these labels (n,)."""
@@ -188,6 +181,8 @@ class Searchers:
                 raise TooManyRequests(f"index {self._name}: {error}; send fewer requests at a time") from None
             except SearcherRefused as error:
                 raise BadRequest(str(error)) from None
+            except SearcherFailed as error:
+                raise Unavailable(f"index {self._name}: {error}") from error
             except SearcherGone:
                 self._drop(serving)
         raise Unavailable(f"index {self._name}: its searcher ended twice while it searched")
@@ -206,8 +201,17 @@ class Searchers:
         The searchers go on; they open the files beforehand. Raises SearcherFailed when one refuses them."""
         files = await asyncio.to_thread(open_ids, self._store.folder, added)
         await asyncio.gather(*(self._open(serving, added) for serving in list(self._attached)))
+        try:
+            async with self._writes:
+                await self._tell(await self._writer.run(transaction), files)
+        except BaseException:
+            await asyncio.gather(*(self._forget(serving, added) for serving in list(self._attached)))
+            raise
+
+    async def between_writes(self, function: Callable[[], T]) -> T:
+        """Call a function of the store while every searcher has seen the last write, and none is being made."""
         async with self._writes:
-            await self._tell(await self._writer.run(transaction), files)
+            return await self._writer.run(function)
 
     async def prepare(self, snapshot: Callable[[], ViewSpec]) -> Serving:
         """A searcher on the view that ``snapshot`` gives, attached: from now on every write reaches it. It serves once
@@ -286,6 +290,16 @@ class Searchers:
             self._attached.discard(serving)
         except TimeoutError:
             await self._give_up(serving, "it did not open its files in time")
+
+    async def _forget(self, serving: Serving, segments: Sequence[Segment]) -> None:
+        """The change does not come: the files are gone, and shall not stay open."""
+        try:
+            async with asyncio.timeout(_CONFIRM_SECONDS):
+                await serving.searcher.forget([segment.generation for segment in segments])
+        except SearcherGone:
+            self._attached.discard(serving)
+        except TimeoutError:
+            await self._give_up(serving, "it did not close its files in time")
 
     async def _tell(self, change: ViewChange, files: Mapping[int, IdsFile] = MappingProxyType({})) -> None:
         if not change.empty:

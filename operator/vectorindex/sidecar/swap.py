@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from vectorindex.engine.distance import Neighbours
 from vectorindex.engine.jobs import BuildJob, BuildResult
 from vectorindex.engine.recall import RecallSample, SampleRequest, recall
-from vectorindex.engine.segments import Role
+from vectorindex.engine.segments import Role, Segment
 from vectorindex.engine.session import IngestSession, SessionMode
 from vectorindex.engine.store import IndexStatus
 from vectorindex.sidecar import build, convert, resources
@@ -87,14 +87,11 @@ class Swap:
 
         if session.mode is SessionMode.BUILD:
             async with self._index.replacing(), self._index.flusher.sealed():
-                await self._swap(await self._index.run(plan), judge)
+                await self._swap(await self._index.planned(plan, lambda job: job), judge)
             return
         async with self._index.flusher.sealed():
-            job = await self._index.run(plan)
-        if any(segment.role is Role.MAIN for segment in job.view.segments):
-            await self._add(job)
-        else:
-            await self._swap(job, judge)
+            job = await self._index.planned(plan, lambda job: job)
+        await self._swap(job, judge)
 
     async def rebuild(self, request: RebuildRequest) -> None:
         """Replace every graph by one new one of the live items, unless its recall is not good enough."""
@@ -123,7 +120,7 @@ class Swap:
             return before, plan(before, sample)
 
         async with self._index.flusher.sealed():
-            before, job = await self._index.run(planned)
+            before, job = await self._index.planned(planned, lambda both: both[1])
 
         async def judge(built: BuildResult, candidate: Serving) -> Outcome:
             started = time.monotonic()
@@ -138,6 +135,10 @@ class Swap:
     async def _swap(self, job: BuildJob, judge: Judge) -> None:
         async with self._discarding(job):
             built = await build.run(job, self._progress)
+            added = await self._index.run(self._store.builds.new_segments, job, built)
+            if job.session is not None and added and all(new.role is Role.DELTA for new in added):
+                await self._put_beside(job, built, added)
+                return
             resources.require_for_searcher(job)
             candidate = await self._index.searchers.prepare(lambda: self._store.builds.candidate(job, built))
             try:
@@ -152,15 +153,13 @@ class Swap:
                 raise
         await self._index.refresh_parameters()
 
-    async def _add(self, job: BuildJob) -> None:
-        """Put the new segment beside those that serve."""
-        async with self._discarding(job):
-            built = await build.run(job, self._progress)
-            added = await self._index.run(self._store.builds.new_segments, job, built)
-            with self._undisturbed():
-                await self._index.searchers.exchange(
-                    added, lambda: self._store.builds.commit(job, built, self._operation_id)
-                )
+    async def _put_beside(self, job: BuildJob, built: BuildResult, added: Sequence[Segment]) -> None:
+        """Give the segments to the searcher that serves."""
+        with self._undisturbed():
+            await self._index.searchers.exchange(
+                added, lambda: self._store.builds.commit(job, built, self._operation_id)
+            )
+        await self._index.refresh_parameters()
 
     @asynccontextmanager
     async def _discarding(self, job: BuildJob) -> AsyncIterator[None]:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from vectorindex.engine.errors import OperationConflict
 from vectorindex.engine.writes import Upsert, Write, Written
+from vectorindex.sidecar.errors import Unavailable
 
 GROUP_ROWS = 16_384
 """A group that holds so many items takes no further write."""
@@ -25,18 +26,26 @@ class WriteQueue:
         self._commit = commit
         self._waiting: deque[tuple[Write, asyncio.Future[Written]]] = deque()
         self._draining: asyncio.Task[None] | None = None
+        self._closed = False
         self.upserting = 0
         """Rows of upserts that are in the queue or being committed."""
 
     async def put(self, write: Write) -> Written:
         """Make a write; it is durable and seen by every later search when this returns. Raises OperationConflict and
-        what the store raises."""
+        what the store raises; Unavailable when it is closed."""
+        if self._closed:
+            raise Unavailable("the index is being closed")
         outcome: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
         self._waiting.append((write, outcome))
         self.upserting += _upserted_rows(write)
         if self._draining is None:
             self._draining = asyncio.create_task(self._drain())
         return await outcome
+
+    async def close(self) -> None:
+        """Make what is in the queue, and take nothing more."""
+        self._closed = True
+        await self.settle()
 
     async def settle(self) -> None:
         """Wait until everything that is in the queue has been made."""

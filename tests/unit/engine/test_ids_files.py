@@ -11,6 +11,8 @@ import pytest
 
 from vectorindex.engine.errors import CorruptFile
 from vectorindex.engine.ids_file import HEADER, IdsFile, IdTable, write_ids
+from vectorindex.engine.rows import Rows
+from vectorindex.engine.view_change import ViewChange
 
 LABELS = np.array([3, 7, 8, 1_000], np.uint64)
 IDS = ["a", "naïve ✓", "x" * 512, "z"]
@@ -74,3 +76,17 @@ def test_a_changed_file_is_refused_by_name(path: Path, change: Callable[[bytearr
     path.write_bytes(data)
     with pytest.raises(CorruptFile, match=f"0000000001.ids: .*{message}"):
         IdsFile.open(path)
+
+
+def test_a_table_knows_what_came_after_it(path: Path) -> None:
+    """An answer may name an item that was written after the search was sent, and was flushed away before it came."""
+    first = IdTable({1: IdsFile.open(path)}, {2_000: "early"})
+    row = Rows(np.array([2_001], np.uint64), ("late",), np.ones((1, 1), np.float32))
+    none, nothing = np.empty(0, np.uint64), Rows.none(1)
+    second = first.changed(ViewChange(nothing, none, flushed_through=2_000), {})
+    assert second.changed(ViewChange(row, none), {}) is second
+    third = second.changed(ViewChange(nothing, none, flushed_through=2_001), {})
+    labels = np.array([3, 2_000, 2_001], np.uint64)
+    assert first.external_ids(labels) == ["a", "early", "late"]
+    with pytest.raises(KeyError, match="2001"):
+        third.external_ids(labels[2:])

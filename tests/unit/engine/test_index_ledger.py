@@ -224,3 +224,20 @@ def test_the_ledger_takes_no_ids(tmp_path: Path) -> None:
     store.close()
     files = b"".join(path.read_bytes() for path in store.folder.glob("index.db*"))
     assert b"never-there" not in files
+
+
+def test_what_is_applied_while_another_of_the_name_waits_is_done_once(tmp_path: Path) -> None:
+    store = new_index(tmp_path)
+    load(store, random_items(5))
+    named = replace(REBUILD, operation_id="release-7")
+    waiting, other = again(named, "uid-2.1"), again(named, "uid-3.1", digest="another")
+    for operation in (named, waiting, other):
+        assert store.begin_operation(operation).state is OperationState.QUEUED
+    store.start_operation(named.id)
+    job = store.builds.plan_rebuild(None, 1, None)
+    store.builds.commit(job, run(job), named.id, {"figures": 1})
+    applied = store.start_operation(waiting.id)
+    assert (applied.state, applied.reason) == (OperationState.SUCCEEDED, "AlreadyApplied")
+    assert applied.result == {"figures": 1}
+    refused = store.start_operation(other.id)
+    assert (refused.state, refused.reason) == (OperationState.FAILED, "OperationIDConflict")

@@ -5,12 +5,25 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import hnswlib
 import numpy as np
 import pytest
 
-from tests.unit.engine.harness import DIMENSIONS, Vectors, bury, distances, load, new_index, random_items, run
+from tests.unit.engine.harness import (
+    DIMENSIONS,
+    Vectors,
+    bury,
+    distances,
+    flush,
+    load,
+    new_index,
+    random_items,
+    run,
+    write,
+)
+from vectorindex.engine import graphs
 from vectorindex.engine.build import build
 from vectorindex.engine.distance import Neighbours, hnswlib_space, nearest
 from vectorindex.engine.errors import BuildFailed, CorruptFile, InvalidInput
@@ -18,6 +31,7 @@ from vectorindex.engine.jobs import JobKind, Phase, overall_progress
 from vectorindex.engine.params import Metric, Parameters
 from vectorindex.engine.recall import RecallSample, SampleRequest, recall
 from vectorindex.engine.view import View
+from vectorindex.engine.view_change import ViewChange
 
 GOOD = Parameters(m=16, ef_construction=200, ef_search=64)
 
@@ -281,3 +295,37 @@ def test_a_graph_that_was_not_written_whole_is_refused(tmp_path: Path, monkeypat
     monkeypatch.setattr("vectorindex.engine.new_graph.hnsw_path", lambda _folder, _generation: nowhere)
     with pytest.raises(BuildFailed, match="wrote 0 of"):
         run(store.builds.plan_rebuild(None, 1, None))
+
+
+def test_a_wide_search_of_many_queries_is_made_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    view, items = loaded(tmp_path, Metric.L2)
+    queries = items[:203] + np.float32(0.01)
+    whole = view.search(queries, 3, 40)
+    monkeypatch.setattr(graphs, "_ROOM", 7 * 40)
+    parts = view.search(queries, 3, 40)
+    np.testing.assert_array_equal(parts.labels, whole.labels)
+    np.testing.assert_array_equal(parts.distances, whole.distances)
+
+
+def test_an_item_that_is_replaced_right_after_a_flush_is_found_by_a_search_over_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = new_index(tmp_path, Metric.L2)
+    load(store, random_items(100))
+    write(store, random_items(5, seed=1, prefix="new"))
+    view = View.load(store.view_spec())
+    search = graphs.LoadedGraph.search
+    begun: list[int] = []
+
+    def interrupted(self: graphs.LoadedGraph, *arguments: Any) -> Neighbours:
+        if not begun:
+            begun.append(1)
+            flush(store, view)
+            upserted = write(store, {"item-7": np.full(DIMENSIONS, 50, np.float32)})
+            view.apply(ViewChange(upserted.rows, upserted.labels))
+        return search(self, *arguments)
+
+    monkeypatch.setattr(graphs.LoadedGraph, "search", interrupted)
+    found = view.search(np.full((1, DIMENSIONS), 50, np.float32), 1, 20)
+    assert found.labels[0, 0] == store.labels_of(["item-7"])["item-7"]
+    assert found.distances[0, 0] == 0
