@@ -230,7 +230,7 @@ def test_what_is_applied_while_another_of_the_name_waits_is_done_once(tmp_path: 
     store = new_index(tmp_path)
     load(store, random_items(5))
     named = replace(REBUILD, operation_id="release-7")
-    waiting, other = again(named, "uid-2.1"), again(named, "uid-3.1", digest="another")
+    waiting, other = again(named, "uid-8.1"), again(named, "uid-9.1", digest="another")
     for operation in (named, waiting, other):
         assert store.begin_operation(operation).state is OperationState.QUEUED
     store.start_operation(named.id)
