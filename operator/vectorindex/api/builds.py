@@ -14,7 +14,17 @@ from vectorindex.api.common import (
     RunStatus,
     condition_path,
 )
-from vectorindex.api.model import LIST_MAP_BY_NAME, MAX_INTEGER, ApiModel, Count, Percent, PodMessage, Recall, Time
+from vectorindex.api.model import (
+    LIST_MAP_BY_NAME,
+    MAX_INTEGER,
+    ApiModel,
+    Count,
+    Identifier,
+    Percent,
+    PodMessage,
+    Recall,
+    Time,
+)
 from vectorindex.api.reasons import ConditionType
 
 
@@ -102,6 +112,12 @@ class BuildPodResult(BuildFigures, PodResult):
     attempt: Count | None = Field(default=None, description="Which attempt this is, from 1.")
     start_time: Time | None = Field(default=None, description="When this attempt began.")
     progress_percent: Percent | None = Field(default=None, description="How far the pod is.")
+    recall_sample: Identifier | None = Field(
+        default=None,
+        description="What recall was measured on: RecentQueries, a sample of what was searched on this pod, or where "
+        "there were too few MovedItems, queries near items.",
+    )
+    recall_queries: Count | None = Field(default=None, description="How many queries recall was measured on.")
     remaining_seconds: Count | None = Field(
         default=None, description="About how long the pod still takes; unset while that is unknown."
     )

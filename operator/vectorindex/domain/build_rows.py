@@ -61,6 +61,8 @@ def _result(result: GraphResult) -> dict[str, object]:
         "duration_seconds": math.ceil(sum(result.seconds.values())),
         "recall_before": recall_text(result.recall.before) if result.recall else None,
         "recall_after": recall_text(result.recall.after) if result.recall else None,
+        "recall_sample": result.recall.kind if result.recall else None,
+        "recall_queries": result.recall.n if result.recall else None,
         "computations_before": round(result.computations.before) if result.computations else None,
         "computations_after": round(result.computations.after) if result.computations else None,
         "links_repaired": result.links_repaired,

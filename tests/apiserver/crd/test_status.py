@@ -98,7 +98,14 @@ REBUILD = OPTIMIZE = BuildStatus(
     erasure_blocked="pod words-1: a snapshot holds them",
     pods=(
         BuildPodResult(
-            name="words-0", state=PodState.RUNNING, attempt=1, progress_percent=80, restarts=1, recall_after="1.0000"
+            name="words-0",
+            state=PodState.RUNNING,
+            attempt=1,
+            progress_percent=80,
+            restarts=1,
+            recall_after="1.0000",
+            recall_sample="RecentQueries",
+            recall_queries=200,
         ),
         BuildPodResult(
             name="words-1",

@@ -121,7 +121,7 @@ def rebuilt(ordinal: int, recall: float = 0.95, m: int = 16, **changes: Any) -> 
     result = GraphResult(
         vectors=BeforeAfter(before=100 + ordinal, after=90 + ordinal),
         bytes=BeforeAfter(before=1_000, after=900),
-        recall=Recall(before=0.9, after=recall, n=10, k=10, kind="live"),
+        recall=Recall(before=0.9, after=recall, n=10, k=10, kind="MovedItems"),
         computations=Computations(before=900.4, after=700.6 + ordinal),
         links_repaired=40 + ordinal,
         unreachable=BeforeAfter(before=2, after=0),

@@ -368,6 +368,7 @@ def test_what_every_pod_has_done_before_is_told_from_what_was_done_now(before: i
     assert condition is not None
     assert (condition.status, condition.reason) == ("True", reason)
     assert summary.status.recall_after == "0.9500"
+    assert (summary.status.pods[0].recall_sample, summary.status.pods[0].recall_queries) == ("MovedItems", 10)
     work = decide(snapshot(run))
     assert isinstance(work, Work)
     assert {call.body.operation_id for call in work.calls if call.body is not None} == {"release-7"}
