@@ -130,6 +130,15 @@ def test_an_operator_killed_in_the_middle_goes_on_after_its_restart(index: Names
     check_items(index)
 
 
+def test_a_run_goes_when_its_time_to_live_is_over(index: Namespace) -> None:
+    for kind, short in (("IndexDelete", "videl"), ("IndexRebuild", "vireb"), ("IndexOptimize", "viopt")):
+        more = {"externalIDs": [KEPT[0]]} if kind == "IndexDelete" else {}
+        spec = {"indexRef": {"name": INDEX}, "cancel": True, "ttlSecondsAfterFinished": 0, **more}
+        index.apply(kind, "short-lived", spec)
+        index.kubectl("wait", "--for=delete", f"{short}/short-lived", "--timeout=60s")
+    check_items(index)
+
+
 def test_the_operator_has_exactly_the_rights_that_it_uses(index: Namespace, cluster: Cluster) -> None:
     account = f"system:serviceaccount:{SYSTEM}:vectorindex-operator"
     used, denied = set(), []
