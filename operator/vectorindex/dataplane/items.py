@@ -7,13 +7,14 @@ which pod failed.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vectorindex.dataplane.errors import SidecarError
+from vectorindex.dataplane.errors import SidecarError, UnreachableError
 from vectorindex.dataplane.transport import WRITE_TIMEOUT, Transport
 from vectorindex.wire.identity import GraphParameters, Metric
 
@@ -22,6 +23,9 @@ ID_BYTES = 32
 BATCH = 1_000
 """Items in one request."""
 FINALIZE_TIMEOUT = 3_600.0
+
+PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)
+"""Seconds between two attempts of a write; the last one again and again."""
 
 Vectors = NDArray[np.float32]
 Progress = Callable[[int], None]
@@ -106,19 +110,24 @@ class SidecarIndex:
 
 
 class Replicas:
-    """One index in the sidecars of all its pods."""
+    """One index in the sidecars of all its pods. A pod that cannot be reached, or that has too much to do, is asked
+    again for ``patience`` seconds; every write here may be repeated, since it ends the same."""
 
-    def __init__(self, indexes: Sequence[SidecarIndex]) -> None:
+    def __init__(self, indexes: Sequence[SidecarIndex], patience: float = 30.0) -> None:
         self._indexes = tuple(indexes)
+        self._patience = patience
 
     async def load(
         self, ids: Sequence[str], vectors: Vectors, mode: str = "upsert", progress: Progress | None = None
     ) -> None:
-        """Write the items to every pod, at the same time; see :meth:`SidecarIndex.load`.
+        """Write the items to every pod, at the same time; see :meth:`SidecarIndex.load`. ``mode``: build or upsert;
+        one that refuses what exists would refuse its own repetition.
 
         Raises:
-            WriteFailedError: some pods failed; they may hold the items or not. With upsert, the call may be repeated.
+            WriteFailedError: some pods failed; they may hold the items or not. The call may be repeated.
         """
+        if mode == "insert":
+            raise ValueError("mode insert cannot be repeated: load each pod by its SidecarIndex, or use upsert")
         await self._all(lambda index: index.load(ids, vectors, mode, progress))
 
     async def upsert(self, ids: Sequence[str], vectors: Vectors) -> None:
@@ -134,17 +143,28 @@ class Replicas:
         await self._all(delete)
 
     async def _all(self, call: Callable[[SidecarIndex], Awaitable[None]]) -> None:
-        async def attempt(index: SidecarIndex) -> SidecarError | None:
-            try:
-                await call(index)
-            except SidecarError as error:
-                return error
-            return None
-
-        outcomes = await asyncio.gather(*(attempt(index) for index in self._indexes))
+        outcomes = await asyncio.gather(*(self._attempt(index, call) for index in self._indexes))
         errors = {index.url: error for index, error in zip(self._indexes, outcomes, strict=True) if error is not None}
         if errors:
             raise WriteFailedError(errors)
+
+    async def _attempt(
+        self, index: SidecarIndex, call: Callable[[SidecarIndex], Awaitable[None]]
+    ) -> SidecarError | None:
+        """Until it is done, refused, or patience is over; then the last error."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._patience
+        for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
+            try:
+                await call(index)
+                return None
+            except UnreachableError as error:
+                if loop.time() + pause > deadline:
+                    return error
+            except SidecarError as error:
+                return error
+            await asyncio.sleep(pause)
+        raise AssertionError("pauses never end")
 
 
 def batches(ids: Sequence[str], vectors: Vectors, size: int = BATCH) -> Iterator[tuple[int, bytes]]:

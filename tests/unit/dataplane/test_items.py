@@ -47,8 +47,13 @@ async def test_every_pod_that_failed_is_named() -> None:
             closed.bind(("127.0.0.1", 0))
             urls.append(f"http://127.0.0.1:{closed.getsockname()[1]}")
         async with Transport() as transport:
-            replicas = Replicas([SidecarIndex(transport, url, "vi") for url in urls])
+            replicas = Replicas([SidecarIndex(transport, url, "vi") for url in urls], patience=0)
             with pytest.raises(WriteFailedError) as raised:
                 await replicas.load(["a"], VECTORS[:1])
     assert sorted(raised.value.errors) == sorted(urls)
     assert all(f"{url}: connection refused" in str(raised.value) for url in urls)
+
+
+async def test_what_cannot_be_repeated_is_not_begun() -> None:
+    with pytest.raises(ValueError, match="mode insert"):
+        await Replicas([]).load(["a"], VECTORS[:1], mode="insert")
