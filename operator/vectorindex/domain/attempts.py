@@ -39,11 +39,11 @@ def retry_at(row: BuildPodResult, limit: int, run_uid: str, now: datetime) -> da
 
 
 def final_failure(row: BuildPodResult, limit: int) -> Verdict | None:
-    """Why this pod ends the run, None if it does not."""
+    """Why this pod ends the run, None if it does not. One that refused the request has made no attempt."""
     why = failure(row)
     if why is None or row.retry_time is not None:
         return None
-    if why.reason in RETRIED and (row.attempt or 1) > limit:
+    if why.reason in RETRIED and row.attempt is not None and row.attempt > limit:
         return Verdict(Reason.BACKOFF_LIMIT_EXCEEDED, f"pod {row.name} failed {attempt_of(row, limit)}: {row.message}")
     return why
 

@@ -13,10 +13,10 @@ from vectorindex.api.builds import BuildPodResult, BuildStatus
 from vectorindex.api.common import PodState
 from vectorindex.api.reasons import Reason
 from vectorindex.domain.attempts import attempt_of, attempt_to_call, final_failure
-from vectorindex.domain.build_line import Line, has_begun, line_up
+from vectorindex.domain.build_line import Line, has_begun, is_done, line_up
 from vectorindex.domain.build_request import build_body, contradiction, wording
 from vectorindex.domain.build_rows import Rows, figures, progress, row_answered, row_refused, without_progress
-from vectorindex.domain.members import troubles
+from vectorindex.domain.members import Member, troubles
 from vectorindex.domain.pacing import look_after, progress_is_due
 from vectorindex.domain.replies import completed, gone, silent_row, trusted
 from vectorindex.domain.run import (
@@ -99,7 +99,7 @@ def summarize(snapshot: BuildSnapshot, decision: Decision, replies: Replies) -> 
             replies = trusted(snapshot.members, replies)
             rows = _rows(snapshot, replies)
             why = _why_to_stop(snapshot)
-            done = snapshot.index is not None and _line(snapshot, rows).empty
+            done = bool(snapshot.members) and _first_failure(snapshot, rows) is None and _line(snapshot, rows).empty
             step = (
                 _judge(snapshot, rows)
                 if why is None or done
@@ -255,14 +255,20 @@ def _line(snapshot: BuildSnapshot, rows: Rows) -> Line:
 
 def _rows_now(snapshot: BuildSnapshot) -> Rows:
     """The rows in order of ordinals. A pod that the index should not have any more is Gone, unless it is why the run is
-    being stopped."""
+    being stopped; one that was done, and has another volume now, has its turn anew. As they are written once the run's
+    index is no more."""
     index = snapshot.run.spec.index_ref.name
-    rows = sorted(snapshot.run.status.pods, key=lambda row: names.ordinal(index, row.name) or 0)
-    if snapshot.index is None:
-        return tuple(rows)
-    present = {member.name for member in snapshot.members}
-    limit = snapshot.run.spec.backoff_limit
-    return tuple(row if row.name in present or final_failure(row, limit) else gone(row) for row in rows)
+    rows = tuple(sorted(snapshot.run.status.pods, key=lambda row: names.ordinal(index, row.name) or 0))
+    members = {member.name: member for member in snapshot.members}
+    return tuple(_row_now(snapshot, row, members.get(row.name)) for row in rows) if members else rows
+
+
+def _row_now(snapshot: BuildSnapshot, row: BuildPodResult, member: Member | None) -> BuildPodResult:
+    if member is None:
+        return row if final_failure(row, snapshot.run.spec.backoff_limit) else gone(row)
+    if row.state is PodState.SUCCEEDED and not is_done(row, member):
+        return BuildPodResult(name=row.name, state=PodState.PENDING)
+    return row
 
 
 def _rows(snapshot: BuildSnapshot, replies: Replies) -> Rows:

@@ -137,7 +137,7 @@ def summarize(snapshot: DeleteSnapshot, decision: Decision, replies: Replies) ->
             replies = trusted(snapshot.members, replies)
             rows = _rows(snapshot, replies)
             why = _why_to_stop(snapshot)
-            done = not _has_changed(snapshot) and _all_confirmed(snapshot, replies)
+            done = not _has_changed(snapshot) and _first_failure(rows) is None and _all_confirmed(snapshot, replies)
             if why is None or done:
                 step = _judge(snapshot, rows, replies)
             else:
@@ -289,9 +289,10 @@ def _succeeded(rows: Iterable[DeletePodResult]) -> list[str]:
 
 
 def _rows(snapshot: DeleteSnapshot, replies: Replies) -> tuple[DeletePodResult, ...]:
-    """Each pod's part; pods that were removed for good stay listed."""
+    """Each pod's part; pods that were removed for good stay listed. As they are written once the run's index is no
+    more."""
     old = {row.name: row for row in snapshot.run.status.pods}
-    if snapshot.index is None:
+    if not snapshot.members:
         return tuple(old.values())
     asked = len(_ids(snapshot)) if isinstance(snapshot.request, Request) else 0
     rows = []

@@ -91,9 +91,10 @@ def refused_row(before: Row, reply: Refused, *, quote: bool) -> Row:
 
 
 def silent_row(member: Member, before: Row, reply: Reply | None) -> Row:
-    """The row of a pod that was not called, or gave no answer. What it has done stays."""
+    """The row of a pod that was not called, or gave no answer. What it has done stays, and what was cancelled, since
+    that is why the run stops."""
     answer = reply if reply is not None else member.answer
-    if before.state is PodState.SUCCEEDED or not isinstance(answer, NoAnswer):
+    if before.state in (PodState.SUCCEEDED, PodState.CANCELLED) or not isinstance(answer, NoAnswer):
         return before
     return updated(before, state=PodState.UNREACHABLE, message=answer.message)
 

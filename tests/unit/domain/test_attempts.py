@@ -12,7 +12,7 @@ from vectorindex.api import IndexRebuild
 from vectorindex.api.common import Condition
 from vectorindex.domain.build import BuildSnapshot, decide, summarize
 from vectorindex.domain.members import NoAnswer
-from vectorindex.domain.run import Call, Replies, RunSummary, Verb, Wait, Work
+from vectorindex.domain.run import Call, Refused, Replies, RunSummary, Verb, Wait, Work
 from vectorindex.wire.operations import OperationState, OperationStatus
 
 SERVES = {"name": "vi-1", "state": "Pending"}
@@ -118,6 +118,16 @@ def test_the_limit_counts_the_attempts_after_the_first(limit: int, attempt: int,
         assert (stated(ended).status, stated(ended).reason) == ("False", "BackoffLimitExceeded")
         words = f"pod vi-0 failed attempt {attempt} of {limit + 1}: the builder ended; not done on vi-0, vi-1"
         assert stated(ended).message == words
+
+
+@pytest.mark.parametrize("limit", [0, 3])
+def test_a_request_that_was_refused_is_no_attempt(limit: int) -> None:
+    step = after(run_with(limit, state="Pending"), {"vi-0": Refused("too large")})
+    run = rebuild_run(step.status.to_dict(), backoffLimit=limit)
+    cancelled = at_work(1, 0, state=OperationState.CANCELLED)
+    ended = summarize(snapshot(run), decide(snapshot(run)), {"vi-1": cancelled})
+    assert (stated(ended).status, stated(ended).reason) == ("False", "OperationFailed")
+    assert stated(ended).message.startswith("pod vi-0: it refuses the request: too large; ")
 
 
 def test_the_next_attempt_is_another_operation_once_it_is_due() -> None:
