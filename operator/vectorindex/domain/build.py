@@ -66,6 +66,13 @@ class BuildSnapshot(Frame):
     ahead: BuildRun | None
 
 
+def waits_for_others(run: BuildRun, index: VectorIndex | None, ahead: BuildRun | None) -> bool:
+    """No pod has a say in the next step: the run has not begun, and waits for another one, or until its index goes on.
+    There may be many such runs, and each that asked a pod that hangs would wait for it."""
+    suspended = index is not None and index.spec.suspend
+    return run.status.start_time is None and (ahead is not None or suspended)
+
+
 def decide(snapshot: BuildSnapshot) -> Decision:
     """The next step of a run that has not ended."""
     started = snapshot.run.status.start_time is not None

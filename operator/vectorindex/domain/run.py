@@ -43,7 +43,7 @@ class Frame:
     index: VectorIndex | None
     """None: there is none, by a GET."""
     members: tuple[Member, ...]
-    """The pods of the index; none while it does not exist, or is another one than the run's."""
+    """The pods of the index; none while it does not exist, is another one than the run's, or no pod has a say."""
     last_write: datetime | None
     """When the status was last written."""
 

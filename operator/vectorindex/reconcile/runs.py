@@ -9,6 +9,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
@@ -21,6 +22,7 @@ from vectorindex.domain import build, build_line, delete
 from vectorindex.domain.ids import read_ids
 from vectorindex.domain.members import Member, NoAnswer
 from vectorindex.domain.run import (
+    Begin,
     BuildRun,
     Call,
     Decision,
@@ -108,8 +110,11 @@ class RunReconciler(ABC, Generic[Snapshot]):
         )
 
     async def _step(self, manifest: Manifest, run: Run) -> float | None:
-        snapshot = await self._gather(manifest, run)
-        decision = self._decide(snapshot)
+        return await self._take(manifest, await self._gather(manifest, run))
+
+    async def _take(self, manifest: Manifest, snapshot: Snapshot) -> float | None:
+        """The step that follows from a snapshot."""
+        decision, run = self._decide(snapshot), snapshot.run
         calls = decision.calls if isinstance(decision, Work) else ()
         replies = await execute(self._ports, run.spec.index_ref.name, calls)
         summary = self._summarize(snapshot, decision, replies)
@@ -142,15 +147,18 @@ class RunReconciler(ABC, Generic[Snapshot]):
         except ClusterError as error:
             logger.warning("no Event for %s %s: %s", manifest["kind"], manifest["metadata"]["name"], error)
 
-    async def _frame(self, manifest: Manifest, run: Run) -> dict[str, Any]:
+    async def _index(self, run: Run) -> VectorIndex | None:
+        return await gather_index(self._ports, run.metadata.namespace, run.spec.index_ref.name)
+
+    def _frame(
+        self, manifest: Manifest, run: Run, index: VectorIndex | None, members: tuple[Member, ...]
+    ) -> dict[str, Any]:
         """What the snapshots of all kinds hold."""
-        namespace = run.metadata.namespace
-        index = await gather_index(self._ports, namespace, run.spec.index_ref.name)
         return {
             "now": self._ports.now(),
             "run": run,
             "index": index,
-            "members": await self._members(run, index),
+            "members": members,
             "last_write": last_write(manifest),
         }
 
@@ -180,7 +188,9 @@ class DeleteReconciler(RunReconciler[delete.DeleteSnapshot]):
             config_map = await self._ports.cluster.get("ConfigMap", run.metadata.namespace, reference.name)
         ids = read_ids(run, config_map)
         request = ids if isinstance(ids, Verdict) else delete.build_request(run, ids)
-        return delete.DeleteSnapshot(**await self._frame(manifest, run), request=request)
+        index = await self._index(run)
+        frame = self._frame(manifest, run, index, await self._members(run, index))
+        return delete.DeleteSnapshot(**frame, request=request)
 
     def _decide(self, snapshot: delete.DeleteSnapshot) -> Decision:
         return delete.decide(snapshot)
@@ -197,17 +207,21 @@ class BuildReconciler(RunReconciler[build.BuildSnapshot]):
         self._starting: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def _step(self, manifest: Manifest, run: Run) -> float | None:
-        if run.status.start_time is not None:
-            return await super()._step(manifest, run)
-        # Two runs that look at the line at the same time could both find themselves first.
+        snapshot = await self._gather(manifest, run)
+        if not isinstance(self._decide(snapshot), Begin):
+            return await self._take(manifest, snapshot)
+        # Two runs that look at the line at the same time could both find themselves first. So a run that is about to
+        # begin looks once more while no other does; no pod is asked meanwhile, or one that hangs would stop them all.
         lock = self._starting.setdefault((run.metadata.namespace, run.spec.index_ref.name), asyncio.Lock())
         async with lock:
-            return await super()._step(manifest, run)
+            return await self._take(manifest, replace(snapshot, ahead=await self._ahead(snapshot.run)))
 
     async def _gather(self, manifest: Manifest, run: Run) -> build.BuildSnapshot:
         assert isinstance(run, BUILDS)
-        frame = await self._frame(manifest, run)
-        return build.BuildSnapshot(**frame, ahead=await self._ahead(run))
+        index = await self._index(run)
+        ahead = await self._ahead(run)
+        members = () if build.waits_for_others(run, index, ahead) else await self._members(run, index)
+        return build.BuildSnapshot(**self._frame(manifest, run, index, members), ahead=ahead)
 
     async def _ahead(self, run: BuildRun) -> BuildRun | None:
         if run.status.start_time is not None:
