@@ -40,6 +40,8 @@ class Intake:
             self._gone(key, seen)
             return
         before = self._watchlist.note(key, seen)
+        if before is not None and before.index and before.uid != seen.uid:
+            self._enter(Key(Work.SWEEP, key.namespace, before.index))  # it is gone, and its end was not seen
         news = before is None or (before.uid, before.generation) != (seen.uid, seen.generation)
         stale = manifest.get("status", {}).get("observedGeneration") != seen.generation
         if stale or (news and seen.ended is None):
@@ -52,6 +54,7 @@ class Intake:
                 self._wake_runs(key.namespace, key.name)
         elif seen.ended is not None and before is not None and before.ended is None:
             self._enter(Key(Work.INDEX, key.namespace, seen.index))
+            self._enter(Key(Work.SWEEP, key.namespace, seen.index))  # a pod that gave no answer may still be at it
             self._wake_runs(key.namespace, seen.index)
 
     def again(self, manifest: Mapping[str, Any]) -> None:

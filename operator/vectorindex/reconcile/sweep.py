@@ -1,20 +1,23 @@
 """The sweep: operations whose object is gone are cancelled.
 
-Invariant: an operation is cancelled only after a GET of its object, by name, said that there is none, that another one
-has its name, or that it has ended; never because something was not seen.
+Invariants: an operation is cancelled only after a GET of its object, by name, said that there is none, that another one
+has its name, or that it has ended; never because something was not seen. A sweep is repeated, ever more seldom, until
+every pod that runs has said what it does, and every cancel was answered; told is what a pod has answered.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from vectorindex.api import IndexDelete, IndexOptimize, IndexRebuild, VectorIndex
 from vectorindex.api.common import RunStatus
 from vectorindex.api.reasons import Reason
 from vectorindex.cluster.errors import ClusterError
 from vectorindex.dataplane.errors import SidecarError
-from vectorindex.domain.members import Member
+from vectorindex.domain.members import Member, NoAnswer, WrongIdentity
 from vectorindex.domain.verdicts import enumerate_names
 from vectorindex.reconcile.gathering import gather_members
 from vectorindex.reconcile.keys import Key
@@ -29,31 +32,68 @@ KINDS = {
     OperationKind.REBUILD: IndexRebuild.definition.kind,
     OperationKind.OPTIMIZE: IndexOptimize.definition.kind,
 }
-BUSY = 1.0
-"""Seconds until an operation that could not be cancelled yet is looked at again."""
+SHORTEST, LONGEST = 1.0, 30.0
+"""Seconds until a sweep that is not done is repeated: twice as many each time."""
+
+Left = dict[tuple[str, str], OperationStatus]
+"""Operations that nobody wants any more, by pod and ID."""
+
+
+@dataclass(frozen=True)
+class _Undone:
+    """What a sweep left to the next one. A cancel that was not answered may have had its effect: the pod names the
+    operation no more then, and whose it was is known only from here."""
+
+    delay: float = SHORTEST / 2
+    left: Left = field(default_factory=dict)
 
 
 class Sweeper:
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
+        self._undone: dict[Key, _Undone] = {}
 
     async def reconcile(self, key: Key) -> float | None:
-        """Sweep the pods of the index that the key names. Raises ClusterError."""
+        """Sweep the pods of the index that the key names; returns the seconds until the next time, None when it is
+        done. Raises ClusterError."""
         manifest = await self._ports.cluster.get(VectorIndex.definition.kind, key.namespace, key.name)
         if manifest is None:
+            self._undone.pop(key, None)
             return None
         members = await gather_members(self._ports, VectorIndex.read(manifest))
-        found = [(member, operation) for member in members for operation in _unfinished(member)]
-        left = [(member, operation) for member, operation in found if await self._is_gone(key.namespace, operation)]
-        if not left:
+        undone = self._undone.get(key, _Undone())
+        left = undone.left | {
+            (member.name, operation.id): operation
+            for member in members
+            for operation in _unfinished(member)
+            if await self._is_gone(key.namespace, operation)
+        }
+        left = await self._cancel_all(manifest, members, left)
+        if not left and not any(map(_is_silent, members)):
+            self._undone.pop(key, None)
             return None
-        states = await asyncio.gather(*(self._cancel(key.name, member, operation.id) for member, operation in left))
-        # Where no answer came it is repeated until it is so, and then nobody knows any more whose it was.
+        self._undone[key] = _Undone(min(LONGEST, 2 * undone.delay), left)
+        return self._undone[key].delay
+
+    async def _cancel_all(self, index: Manifest, members: Iterable[Member], left: Left) -> Left:
+        """Cancel what can be; returns what is not known to be finished, of pods that the index still has."""
+        by_name = {member.name: member for member in members}
+        left = {(pod, identifier): operation for (pod, identifier), operation in left.items() if pod in by_name}
+        called = [each for each in left if by_name[each[0]].address is not None]
+        name = index["metadata"]["name"]
+        states = await asyncio.gather(*(self._cancel(name, by_name[pod], identifier) for pod, identifier in called))
+        answered = dict(zip(called, states, strict=True))
         cancelled = [
-            each for each, state in zip(left, states, strict=True) if state in (None, OperationState.CANCELLED)
+            (pod, left[pod, identifier])
+            for (pod, identifier), state in answered.items()
+            if state is OperationState.CANCELLED
         ]
-        await self._record(manifest, cancelled)
-        return None if all(state is not None and state.finished for state in states) else BUSY
+        await self._record(index, cancelled)
+        return {
+            each: operation
+            for each, operation in left.items()
+            if (state := answered.get(each)) is None or not state.finished
+        }
 
     async def _is_gone(self, namespace: str, operation: OperationStatus) -> bool:
         assert operation.object is not None
@@ -71,12 +111,12 @@ class Sweeper:
             logger.warning("pod %s does not cancel operation %s: %s", member.name, operation, error)
             return None
 
-    async def _record(self, index: Manifest, left: list[tuple[Member, OperationStatus]]) -> None:
+    async def _record(self, index: Manifest, cancelled: Iterable[tuple[str, OperationStatus]]) -> None:
         by_operation: dict[str, list[str]] = {}
         titles = {}
-        for member, operation in left:
+        for pod, operation in cancelled:
             assert operation.object is not None
-            by_operation.setdefault(operation.id, []).append(member.name)
+            by_operation.setdefault(operation.id, []).append(pod)
             titles[operation.id] = f"{_kind(operation)} {operation.object.name}"
         for identifier, pods in by_operation.items():
             note = f"{titles[identifier]} is gone or has ended: its operation was cancelled on {enumerate_names(pods)}"
@@ -85,6 +125,12 @@ class Sweeper:
                 await self._ports.cluster.record(index, Reason.CANCELLED, note, warning=False, transition=identifier)
             except ClusterError as error:
                 logger.warning("no Event: %s", error)
+
+
+def _is_silent(member: Member) -> bool:
+    """Its sidecar runs, and does not say what it is at."""
+    runs = member.pod is not None and member.pod.address is not None
+    return runs and isinstance(member.answer, NoAnswer) and not isinstance(member.answer, WrongIdentity)
 
 
 def _unfinished(member: Member) -> list[OperationStatus]:
