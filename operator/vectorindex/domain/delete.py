@@ -8,7 +8,7 @@ be kept anywhere.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vectorindex.api import IndexDelete
 from vectorindex.api.common import PodState
@@ -16,7 +16,7 @@ from vectorindex.api.indexdelete import DeletePodResult, IndexDeleteStatus
 from vectorindex.api.reasons import Reason
 from vectorindex.domain.conditions import TRUE
 from vectorindex.domain.delete_preview import dry_run_end, limit_exceeded, may_go, preview_is_due
-from vectorindex.domain.delete_rows import bitmaps, counts, delete_row, found_anywhere
+from vectorindex.domain.delete_rows import asked_for, bitmaps, counts, delete_row, found_anywhere
 from vectorindex.domain.ids import IDs, Missing
 from vectorindex.domain.members import Member
 from vectorindex.domain.replies import completed, failure, gone, trusted
@@ -137,15 +137,17 @@ def summarize(snapshot: DeleteSnapshot, decision: Decision, replies: Replies) ->
             replies = trusted(snapshot.members, replies)
             rows = _rows(snapshot, replies)
             why = _why_to_stop(snapshot)
-            done = not _has_changed(snapshot) and _first_failure(rows) is None and _all_confirmed(snapshot, replies)
+            done = _first_failure(rows) is None and _all_confirmed(snapshot, replies)
             if why is None or done:
                 step = _judge(snapshot, rows, replies)
             else:
                 step = stopped(snapshot, _to_stop(snapshot), rows, replies, why)
             asked = sum(row.state is not PodState.GONE for row in rows)
             changes = {"pods": rows, "progress_percent": 100 * len(_succeeded(rows)) // max(1, asked)}
-            if step.again is None:
-                changes |= _counts(snapshot, replies, complete=step.succeeded is TRUE)
+            if step.succeeded is TRUE:
+                changes |= counts(_found(snapshot, replies), _names_to_list(snapshot))
+            elif step.again is None:
+                step, changes["deleted_count"] = _with_count_so_far(snapshot, step, rows, replies)
             elif why is None and preview_is_due(snapshot.run) and may_go(snapshot.run, snapshot.members, replies):
                 changes["preview_time"] = snapshot.now
     status = updated(snapshot.run.status, **next_fields(snapshot, step), **changes)
@@ -236,7 +238,7 @@ def _judge(snapshot: DeleteSnapshot, rows: tuple[DeletePodResult, ...], replies:
         return waiting(Verdict(Reason.PODS_UNREACHABLE, f"{silence}; {so_far}"), retry_after(snapshot))
     if len(finished) < len(answers):
         return waiting(Verdict(Reason.RUNNING, so_far), POLL)
-    found = found_anywhere(bitmaps(replies), len(_ids(snapshot)))
+    found = _found(snapshot, replies)
     message = f"deleted {counted(sum(found), 'item')} on {counted(len(answers), 'pod')}"
     if missing := len(found) - sum(found):
         message += f"; {counted(missing, 'ID')} not found on any"
@@ -250,7 +252,7 @@ def _judge_preview(snapshot: DeleteSnapshot, replies: Replies) -> Next:
         nothing = "nothing is deleted before every pod has said what would go"
         return waiting(Verdict(Reason.PODS_UNREACHABLE, f"{silence}; {nothing}"), retry_after(snapshot))
     if snapshot.run.spec.dry_run:
-        return ended(dry_run_end(found_anywhere(bitmaps(replies), len(_ids(snapshot))), snapshot.members))
+        return ended(dry_run_end(_found(snapshot, replies), snapshot.members))
     pods = counted(len(snapshot.members), "pod")
     return waiting(Verdict(Reason.RUNNING, f"{pods} would delete within the limit: calling them"), 0.0)
 
@@ -268,20 +270,38 @@ def _complaint(member: Member, replies: Replies) -> str:
     return f"{member.name} ({getattr(reply, 'message', '')})"
 
 
-def _ids(snapshot: DeleteSnapshot) -> tuple[str, ...]:
-    """The distinct IDs."""
-    assert isinstance(snapshot.request, Request)
+def _ids(snapshot: DeleteSnapshot) -> tuple[str, ...] | None:
+    """The distinct IDs that the pods were asked for; None when they are not known any more."""
+    if _has_changed(snapshot) or not isinstance(snapshot.request, Request):
+        return None
     return snapshot.request.body.request.external_ids
 
 
-def _counts(snapshot: DeleteSnapshot, replies: Replies, *, complete: bool) -> dict[str, object]:
-    """The counts over all pods that have answered. What was only previewed counts if the run is that (``complete``)."""
-    maps = bitmaps({pod: reply for pod, reply in replies.items() if complete or isinstance(reply, OperationStatus)})
-    if not maps or _has_changed(snapshot) or not isinstance(snapshot.request, Request):
-        return {}  # the bitmaps speak of IDs that are not known any more
+def _found(snapshot: DeleteSnapshot, replies: Replies) -> list[bool]:
+    """For each distinct ID that the pods were asked for, whether any had it, as far as they have answered. How many
+    these are, each pod that has deleted knows too."""
     ids = _ids(snapshot)
-    found = found_anywhere(maps, len(ids))
-    return counts(ids, found, complete=complete, names=snapshot.run.spec.return_not_found)
+    return found_anywhere(bitmaps(replies), asked_for(replies) if ids is None else len(ids))
+
+
+def _names_to_list(snapshot: DeleteSnapshot) -> tuple[str, ...] | None:
+    """The IDs of which those are to be listed that no pod had; None: list none."""
+    return _ids(snapshot) if snapshot.run.spec.return_not_found else None
+
+
+def _with_count_so_far(
+    snapshot: DeleteSnapshot, step: Next, rows: tuple[DeletePodResult, ...], replies: Replies
+) -> tuple[Next, int | None]:
+    """The end of a run that has not succeeded, and how many items were deleted all the same; None: none, as far as it
+    is known. Of a pod that gives no answer only its own count is known, which items these were is not."""
+    done = () if snapshot.run.spec.dry_run else [row for row in rows if row.state is PodState.SUCCEEDED]
+    if not done:
+        return step, None
+    answered = {row.name: replies[row.name] for row in done if isinstance(replies.get(row.name), OperationStatus)}
+    count = max(sum(_found(snapshot, answered)), *(row.deleted_count or 0 for row in done))
+    if len(answered) == len(done):
+        return step, count
+    return replace(step, message=f"{step.message}; at least {counted(count, 'item')} were deleted"), count
 
 
 def _succeeded(rows: Iterable[DeletePodResult]) -> list[str]:
@@ -294,7 +314,7 @@ def _rows(snapshot: DeleteSnapshot, replies: Replies) -> tuple[DeletePodResult, 
     old = {row.name: row for row in snapshot.run.status.pods}
     if not snapshot.members:
         return tuple(old.values())
-    asked = len(_ids(snapshot)) if isinstance(snapshot.request, Request) else 0
+    asked = len(_ids(snapshot) or ())
     rows = []
     for member in snapshot.members:
         before = old.pop(member.name, DeletePodResult(name=member.name, state=PodState.PENDING))

@@ -66,14 +66,17 @@ def found_anywhere(maps: Iterable[str], count: int) -> list[bool]:
     return found
 
 
-def counts(ids: Sequence[str], found: Sequence[bool], *, complete: bool, names: bool) -> dict[str, object]:
-    """The counts of the status. What was found nowhere is known only when all pods have answered (``complete``).
-    ``names``: list it."""
-    fields: dict[str, object] = {"deleted_count": sum(found)}
-    if complete:
-        fields["not_found_count"] = len(ids) - sum(found)
-        if names:
-            missing = [name for name, present in zip(ids, found, strict=True) if not present]
-            fields["not_found"] = tuple(missing[:MAX_NOT_FOUND])
-            fields["not_found_truncated"] = len(missing) > MAX_NOT_FOUND
+def asked_for(replies: Replies) -> int:
+    """The number of distinct IDs, as the pods that have deleted say; all were asked for the same."""
+    results = (reply.result for reply in replies.values() if isinstance(reply, OperationStatus))
+    return next((each.deleted + each.not_found for each in results if isinstance(each, DeleteResult)), 0)
+
+
+def counts(found: Sequence[bool], ids: Sequence[str] | None) -> dict[str, object]:
+    """The counts of a run that every pod has done. ``ids``: list those that were found nowhere; None: list none."""
+    fields: dict[str, object] = {"deleted_count": sum(found), "not_found_count": len(found) - sum(found)}
+    if ids is not None:
+        missing = [name for name, present in zip(ids, found, strict=True) if not present]
+        fields["not_found"] = tuple(missing[:MAX_NOT_FOUND])
+        fields["not_found_truncated"] = len(missing) > MAX_NOT_FOUND
     return fields

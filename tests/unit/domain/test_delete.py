@@ -355,6 +355,56 @@ def test_ids_that_change_stop_the_run_which_names_who_has_deleted(request_now: R
     assert condition is not None
     assert (condition.status, condition.reason) == ("False", "Cancelled" if cancel else "RequestChanged")
     assert condition.message.endswith("; done on vi-0, vi-1; not done on vi-2")
+    assert (status.deleted_count, status.not_found_count) == (3, None)
+
+
+@pytest.mark.parametrize(
+    ("request_now", "names"),
+    [
+        pytest.param(build_request(delete_run(), ("a", "b", "c")), ("c",), id="as it was"),
+        pytest.param(build_request(delete_run(), tuple(map(str, range(100)))), None, id="more IDs"),
+        pytest.param(NO_CONFIG_MAP, None, id="IDs removed"),
+    ],
+)
+def test_what_every_pod_has_done_is_completed_whatever_the_ids_are_by_now(
+    request_now: Request | Verdict, names: tuple[str, ...] | None
+) -> None:
+    """The status that would have said so was not written, and what was asked for is known to the pods only."""
+    run = delete_run(begun(requestDigest=DIGEST, pods=[CONFIRMED]), returnNotFound=True)
+    seen = snapshot(run, request=request_now)
+    replies = {f"vi-{ordinal}": deleted(ordinal, True, ordinal == 1, False) for ordinal in range(3)}
+    status = summarize(seen, decide(seen), replies).status
+    condition = status.condition("Succeeded")
+    assert condition is not None
+    assert (condition.status, condition.reason) == ("True", "Completed")
+    assert condition.message == "deleted 2 items on 3 pods; 1 ID not found on any"
+    assert (status.deleted_count, status.not_found_count, status.not_found) == (2, 1, names)
+
+
+@pytest.mark.parametrize(
+    ("replies", "count", "words"),
+    [
+        pytest.param({"vi-0": deleted(0, True, True, True)}, 3, "", id="its pod says so again"),
+        pytest.param({}, 3, "; at least 3 items were deleted", id="its pod is down"),
+        pytest.param(
+            {"vi-0": NoAnswer("down"), "vi-2": deleted(2, True, False, False)},
+            3,
+            "; at least 3 items were deleted",
+            id="another one says less",
+        ),
+    ],
+)
+def test_what_a_pod_deleted_counts_at_the_end_although_it_is_down(
+    replies: dict[str, Any], count: int, words: str
+) -> None:
+    run = delete_run(begun(reason="Stopping", requestDigest=DIGEST, pods=[CONFIRMED]), cancel=True)
+    seen = snapshot(run, last_write=NOW - timedelta(seconds=10))
+    summary = summarize(seen, decide(seen), replies)
+    condition = summary.status.condition("Succeeded")
+    assert condition is not None
+    assert (condition.reason, summary.again, summary.status.deleted_count) == ("Cancelled", None, count)
+    assert condition.message.partition("; at least ")[1:] == words.partition("; at least ")[1:]
+    assert summary.status.not_found_count is None
 
 
 def test_conditions_of_a_run_under_way_and_done() -> None:
