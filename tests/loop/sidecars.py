@@ -162,8 +162,8 @@ class Sidecar:
             return record.model_copy(update={"progress": int(100 * elapsed / self.build_seconds)})
         assert not isinstance(body, DeleteBody)
         if isinstance(body, RebuildBody):
-            wanted = body.request.params.model_dump(exclude_none=True)
-            self.parameters = self.parameters.model_copy(update=wanted)
+            for wanted in (body.request.index_params, body.request.params):
+                self.parameters = self.parameters.model_copy(update=wanted.model_dump(exclude_none=True))
         size = 100 * len(self.items)
         result = GraphResult(
             vectors=BeforeAfter(before=len(self.items), after=len(self.items)),

@@ -324,3 +324,17 @@ def test_what_a_deleted_build_left_is_cancelled(kind: str, spec: dict[str, Any],
     assert world.sidecars["vi-0"].ledger[f"{uid}.1"].state == "Cancelled"
     assert world.clock.seconds < 10
     assert not world.sidecars["vi-1"].ledger
+
+
+def test_an_index_that_is_changed_meanwhile_has_the_same_graph_on_every_pod() -> None:
+    """``spec.hnsw`` counts as it was when the run began, also where a start is repeated."""
+    world = World(ITEMS, hnsw={"m": 24})
+    world.server.create(*KEY, {"indexRef": {"name": INDEX}})
+    world.lose("start vi-0")
+    world.run(lambda server: bool(world.sidecars["vi-0"].ledger))
+    world.server.change("VectorIndex", INDEX, {"hnsw": {"m": 48, "efSearch": 99}})
+    world.run(lambda server: "completionTime" in server.status(*KEY))
+    status = world.server.status(*KEY)
+    assert status["conditions"][-1]["reason"] == "Completed"
+    assert [pod["parameters"]["m"] for pod in status["pods"]] == [24] * 3
+    assert status["indexParameters"] == {"m": 24}

@@ -65,6 +65,15 @@ def test_where_only_some_pods_have_it_the_others_do_it(kind: str, spec: dict[str
     assert [pod.get("reason") for pod in status["pods"]] == ["AlreadyApplied", None]
 
 
+def test_the_same_object_is_no_other_request_because_its_index_was_changed() -> None:
+    kind, spec = REBUILD
+    world, _ = applied(kind, spec)
+    world.server.change("VectorIndex", INDEX, {"hnsw": {"efConstruction": 400}})
+    world.server.create(kind, "run", spec)
+    world.run(ended(kind, "run"))
+    assert reason(world.server.status(kind, "run")) == ("True", "AlreadyApplied")
+
+
 @each_kind
 def test_another_request_of_that_name_fails(kind: str, spec: dict[str, Any]) -> None:
     world, _ = applied(kind, spec)

@@ -92,8 +92,8 @@ class IndexDeleteStatus(RunStatus):
     )
     deleted_count: Count | None = Field(
         default=None,
-        description="Distinct IDs that at least one pod deleted: items, not copies. Where a run was stopped and a pod that "
-        "had deleted gave no answer at the end, it is the least that it can be, and the message says so.",
+        description="Distinct IDs that at least one pod deleted: items, not copies. Where a run was stopped, and a pod "
+        "that had deleted gave no answer at the end, it is the least that it can be, and the message says so.",
     )
     not_found_count: Count | None = Field(default=None, description="Distinct IDs that no pod had.")
     not_found: tuple[ExternalID, ...] | None = Field(

@@ -19,6 +19,14 @@ class IndexRebuildSpec(BuildSpec):
     )
 
 
+class IndexRebuildStatus(BuildStatus):
+    index_parameters: Parameters | None = Field(
+        default=None,
+        description="m, efConstruction and seed of the VectorIndex's spec.hnsw when the run began. The new graph has "
+        "them on every pod, where spec.params sets nothing else, whatever spec.hnsw is changed to meanwhile.",
+    )
+
+
 class IndexRebuild(ApiObject):
     """Builds an index's graph anew from its live items, on every pod, one after the other. One object is one run."""
 
@@ -38,4 +46,4 @@ class IndexRebuild(ApiObject):
     )
 
     spec: IndexRebuildSpec = Field(description="The graph that is wanted.")
-    status: BuildStatus = Field(default=BuildStatus(), description="How far the run is, and its result.")
+    status: IndexRebuildStatus = Field(default=IndexRebuildStatus(), description="How far the run is, and its result.")

@@ -14,7 +14,7 @@ from vectorindex.api.common import PodState
 from vectorindex.api.reasons import Reason
 from vectorindex.domain.attempts import attempt_of, attempt_to_call, final_failure
 from vectorindex.domain.build_line import Line, has_begun, is_done, line_up
-from vectorindex.domain.build_request import build_body, contradiction, wording
+from vectorindex.domain.build_request import build_body, contradiction, pinned, wording
 from vectorindex.domain.build_rows import Rows, figures, progress, row_answered, row_refused, without_progress
 from vectorindex.domain.members import Member, troubles
 from vectorindex.domain.pacing import look_after, progress_is_due
@@ -102,6 +102,7 @@ def summarize(snapshot: BuildSnapshot, decision: Decision, replies: Replies) -> 
             rows = tuple(BuildPodResult(name=member.name, state=PodState.PENDING) for member in snapshot.members)
             step = waiting(Verdict(Reason.RUNNING, f"{wording(snapshot.run).doing} {counted(len(rows), 'pod')}"), 0.0)
             changes = {"start_time": snapshot.now, "pods": rows, "progress_percent": 0}
+            changes |= pinned(snapshot.run, _index(snapshot))
         case Work():
             replies = trusted(snapshot.members, replies)
             rows = _rows(snapshot, replies)
@@ -134,12 +135,15 @@ def _stop(snapshot: BuildSnapshot) -> Work | None:
 
 
 def _to_stop(snapshot: BuildSnapshot) -> dict[str, str]:
-    """The operations that have neither succeeded nor failed, by pod, whether they have begun or not."""
+    """The operations that have neither succeeded nor failed, by pod, whether they have begun or not. A pod that refuses
+    this request, since it has another one of that name, may be at work on that."""
     limit = snapshot.run.spec.backoff_limit
-    left = [
-        row for row in _rows_now(snapshot) if row.state is not PodState.SUCCEEDED and final_failure(row, limit) is None
-    ]
-    return {row.name: _operation(snapshot, row) for row in left}
+
+    def is_left(row: BuildPodResult) -> bool:
+        failed = final_failure(row, limit)
+        return row.state is not PodState.SUCCEEDED and (failed is None or failed.reason is Reason.REQUEST_CHANGED)
+
+    return {row.name: _operation(snapshot, row) for row in _rows_now(snapshot) if is_left(row)}
 
 
 def _contradiction(snapshot: BuildSnapshot) -> End | None:
@@ -283,6 +287,8 @@ def _rows(snapshot: BuildSnapshot, replies: Replies) -> Rows:
     rows = []
     for row in _rows_now(snapshot):
         match replies.get(row.name):
+            case _ if final_failure(row, snapshot.run.spec.backoff_limit):
+                rows.append(row)  # it is why the run is being stopped
             case OperationStatus() as reply:
                 rows.append(row_answered(row, reply, snapshot.run, snapshot.now))
             case Refused() as reply:
@@ -296,7 +302,7 @@ def _rows(snapshot: BuildSnapshot, replies: Replies) -> Rows:
 
 def _calls(snapshot: BuildSnapshot, rows: Rows, verb: Verb) -> tuple[Call, ...]:
     members = {member.name: member for member in snapshot.members}
-    body = build_body(snapshot.run, _index(snapshot))
+    body = build_body(snapshot.run)
     return tuple(
         Call(row.name, address, verb, _operation(snapshot, row), body)
         for row in rows

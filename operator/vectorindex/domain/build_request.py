@@ -48,27 +48,32 @@ def contradiction(run: BuildRun, index: VectorIndex) -> End | None:
     return None
 
 
-def build_body(run: BuildRun, index: VectorIndex) -> BuildBody:
-    """The operation on each pod."""
+def pinned(run: BuildRun, index: VectorIndex) -> dict[str, object]:
+    """The fields of the status that hold what the run takes from its index: every pod is asked for the same, and again
+    when a start is repeated, though the index may be changed meanwhile. Not efSearch: that is configured at once, and
+    a graph that was built with an older one would put it back."""
+    if not isinstance(run, IndexRebuild) or index.spec.hnsw is None:
+        return {}
+    return {"index_parameters": index.spec.hnsw.model_copy(update={"ef_search": None})}
+
+
+def build_body(run: BuildRun) -> BuildBody:
+    """The operation on each pod, of a run that has begun."""
     reference = ObjectReference(name=run.metadata.name, uid=run.metadata.uid)
     asked = run.spec.verify
     verify = Verification(samples=asked.samples, k=asked.k, min_recall_percent=asked.min_recall_percent)
     if isinstance(run, IndexRebuild):
-        request = RebuildRequest(params=_parameters(run, index), verify=verify)
+        request = RebuildRequest(
+            params=_graph_parameters(run.spec.params),
+            index_params=_graph_parameters(run.status.index_parameters),
+            verify=verify,
+        )
         return RebuildBody(object=reference, operation_id=run.spec.operation_id, request=request)
     return OptimizeBody(object=reference, operation_id=run.spec.operation_id, request=OptimizeRequest(verify=verify))
 
 
-def _parameters(run: IndexRebuild, index: VectorIndex) -> GraphParameters:
-    """What is set by the run or by the index is used, what neither sets stays as it is on the pod."""
-    asked, fixed = run.spec.params or Parameters(), index.spec.hnsw or Parameters()
-
-    def either(first: int | None, second: int | None) -> int | None:
-        return second if first is None else first
-
+def _graph_parameters(wanted: Parameters | None) -> GraphParameters:
+    wanted = wanted or Parameters()
     return GraphParameters(
-        m=either(asked.m, fixed.m),
-        ef_construction=either(asked.ef_construction, fixed.ef_construction),
-        ef_search=either(asked.ef_search, fixed.ef_search),
-        rng_seed=either(asked.seed, fixed.seed),
+        m=wanted.m, ef_construction=wanted.ef_construction, ef_search=wanted.ef_search, rng_seed=wanted.seed
     )

@@ -97,7 +97,8 @@ class Swap:
         """Replace every graph by one new one of the live items, unless its recall is not good enough."""
 
         def plan(before: IndexStatus, sample: SampleRequest) -> BuildJob:
-            parameters = convert.changed(before.parameters, request.params)
+            of_index = convert.changed(before.parameters, request.index_params)
+            parameters = convert.changed(of_index, request.params)
             return self._store.builds.plan_rebuild(parameters, _threads(before.configuration), sample)
 
         await self._replace(plan, request.verify)

@@ -83,7 +83,12 @@ class Verification(WireModel):
 
 
 class RebuildRequest(WireModel):
+    """The new graph has the parameters that ``params`` sets; what that leaves unset as ``index_params`` sets it, which
+    is what the index asks of every rebuild; and the rest stays as it is. ``index_params`` is not compared: the same
+    object is no other request because its index was changed."""
+
     params: GraphParameters = GraphParameters()
+    index_params: GraphParameters = GraphParameters()
     verify: Verification = Verification()
 
 
@@ -221,11 +226,13 @@ def distinct(ids: Iterable[str]) -> tuple[str, ...]:
 
 
 def request_digest(body: OperationBody) -> str:
-    """SHA-256 (hex) of the request as compact UTF-8 JSON with sorted keys, defaults left out and IDs made distinct."""
+    """SHA-256 (hex) of the request as compact UTF-8 JSON with sorted keys, without defaults and ``index_params``, and
+    with each ID once."""
     request = body.request
     if isinstance(request, DeleteRequest):
         request = request.model_copy(update={"external_ids": distinct(request.external_ids)})
-    content = {"kind": body.kind, "request": request.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
+    asked = request.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"index_params"})
+    content = {"kind": body.kind, "request": asked}
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

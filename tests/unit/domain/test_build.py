@@ -20,10 +20,11 @@ from tests.unit.domain.given import (
     rebuilt,
     state,
 )
+from vectorindex.api.builds import BuildStatus
 from vectorindex.domain.build import decide, summarize
 from vectorindex.domain.members import NoAnswer
 from vectorindex.domain.run import Begin, BuildRun, End, Refused, Replies, Wait, Work
-from vectorindex.wire.operations import GraphResult, OptimizeBody, RebuildBody
+from vectorindex.wire.operations import GraphResult, OperationState, OptimizeBody, RebuildBody
 
 EARLIER = optimize_run(name="earlier")
 DOWN = (member(0), member(1, NoAnswer("connection refused"), ready=False), member(2))
@@ -172,17 +173,36 @@ def test_a_pod_at_work_is_waited_for_even_when_others_are_down() -> None:
     assert called(decide(snapshot(started("Running", "Pending", "Pending"), members=members))) == ["vi-0"]
 
 
-def test_parameters_of_the_run_and_of_the_index_are_joined() -> None:
-    run = started(params={"m": 32}, verify={"samples": 50, "k": 5, "minRecallPercent": 90})
-    decision = decide(snapshot(run, index=index(hnsw={"efConstruction": 400, "seed": 7})))
-    assert isinstance(decision, Work)
-    [call] = decision.calls
-    assert call.operation == "uid-of-run.1"
-    assert isinstance(call.body, RebuildBody)
-    assert call.body.request.to_json() == {
-        "params": {"M": 32, "ef_construction": 400, "rng_seed": 7},
-        "verify": {"samples": 50, "k": 5, "min_recall_percent": 90},
-    }
+def test_parameters_of_the_run_and_of_the_index_are_joined_as_they_are_when_it_begins() -> None:
+    spec: dict[str, Any] = {"params": {"m": 32}, "verify": {"samples": 50, "k": 5, "minRecallPercent": 90}}
+    wanted = index(hnsw={"efConstruction": 400, "efSearch": 99, "seed": 7})
+    status = summarize(snapshot(rebuild_run(**spec), index=wanted), Begin(), {}).status
+    for later in (wanted, index(hnsw={"m": 48, "efConstruction": 8, "efSearch": 98}), index()):
+        decision = decide(snapshot(rebuild_run(status.to_dict(), **spec), index=later))
+        assert isinstance(decision, Work)
+        [call] = decision.calls
+        assert call.operation == "uid-of-run.1"
+        assert isinstance(call.body, RebuildBody)
+        assert call.body.request.to_json() == {
+            "params": {"M": 32},
+            "index_params": {"ef_construction": 400, "rng_seed": 7},
+            "verify": {"samples": 50, "k": 5, "min_recall_percent": 90},
+        }
+
+
+def test_a_pod_that_has_another_request_of_the_run_is_told_to_stop_too() -> None:
+    run = started("Succeeded", "Running", "Pending")
+    step = summarize(snapshot(run, last_write=NOW), Work(()), {"vi-1": Refused("another request", other=True)})
+    for reply in (at_work(1, 10), at_work(1, 10, state=OperationState.CANCELLED)):
+        seen = snapshot(rebuild_run(step.status.to_dict()), last_write=NOW)
+        assert called(decide(seen)) == ["vi-1", "vi-2"]
+        replies = {"vi-1": reply, "vi-2": at_work(2, 0, state=OperationState.CANCELLED)}
+        step = summarize(seen, decide(seen), replies)
+        condition = step.status.condition("Succeeded")
+        assert condition is not None
+        assert condition.message.startswith("pod vi-1: it has accepted another request of this run; ")
+        assert condition.reason == ("RequestChanged" if reply.state.finished else "Stopping")
+    assert step.again is None
 
 
 def test_an_optimize_asks_for_no_parameters() -> None:
@@ -338,7 +358,7 @@ BLOCKED = "an ingest session is open; finalize it"
 def test_what_is_erased_is_what_is_erased_on_every_pod(
     pods: list[dict[str, Any] | None], erased: str | None, blocked: str | None
 ) -> None:
-    status = started("Running", *["Pending"] * (len(pods) - 1)).status
+    status: BuildStatus = started("Running", *["Pending"] * (len(pods) - 1)).status
     members = tuple(member(ordinal) for ordinal in range(len(pods)))
     for ordinal, said in enumerate(pods):
         reply = at_work(ordinal, 50)

@@ -40,6 +40,7 @@ def rebuild(request: dict[str, object]) -> RebuildBody:
         pytest.param(delete("a"), delete("a", obj=ObjectReference(name="x", uid="y")), id="another object"),
         pytest.param(rebuild({}), rebuild({"params": {}, "verify": {"samples": 200}}), id="a default written out"),
         pytest.param(rebuild({"params": {"M": 8}}), rebuild({"params": {"m": 8}}), id="both names of a field"),
+        pytest.param(rebuild({"index_params": {"M": 8}}), rebuild({}), id="the index asks for something else"),
     ],
 )
 def test_same_request_same_digest(one: DeleteBody | RebuildBody, other: DeleteBody | RebuildBody) -> None:
