@@ -58,10 +58,14 @@ async def test_a_delete_is_previewed_and_kept_within_its_limit(filled: Program) 
 
 async def test_what_a_user_calls_the_same_is_done_once(filled: Program) -> None:
     async with connect(filled) as client:
-        await client.put("demo", "first.1", "Rebuild", operation_id="2026/w47", params={"M": 6})
+        of_index = {"M": 9, "ef_construction": 55}
+        asked = {"operation_id": "2026/w47", "params": {"M": 6}}
+        await client.put("demo", "first.1", "Rebuild", **asked, index_params=of_index)
         first = await client.finished("demo", "first.1")
         assert (first["state"], first.get("reason", "")) == ("Succeeded", "")
-        second = (await client.put("demo", "second.1", "Rebuild", operation_id="2026/w47", params={"M": 6})).body
+        assert [first["result"]["parameters"][name] for name in ("M", "ef_construction")] == [6, 55]
+        # The index asks for something else by now, the object does not.
+        second = (await client.put("demo", "second.1", "Rebuild", **asked, index_params={})).body
         assert (second["state"], second["reason"]) == ("Succeeded", "AlreadyApplied")
         assert second["result"] == first["result"]
         other = (await client.put("demo", "third.1", "Rebuild", operation_id="2026/w47", params={"M": 7})).body
