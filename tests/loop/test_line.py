@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.loop.sidecars import INDEX, NAMESPACE
-from tests.loop.simulation import SimulatedCluster, SimulatedSidecars, World
+from tests.loop.simulation import Server, SimulatedCluster, SimulatedSidecars, World
 from vectorindex.reconcile.keys import Key, Work
 from vectorindex.reconcile.ports import Ports
 from vectorindex.reconcile.runs import BuildReconciler
@@ -87,3 +87,23 @@ async def test_a_build_that_another_one_overtook_does_not_begin_beside_it() -> N
         sidecars.answer.set()
         await asyncio.gather(first, second)
     assert (reason(world, "first"), reason(world, "second")) == ("Running", "Queued")
+
+
+def test_a_new_pod_template_waits_until_a_build_is_done() -> None:
+    world = World([{"a"}, {"a"}])
+    world.run(lambda server: ("StatefulSet", INDEX) in server.objects)
+    world.server.create("IndexRebuild", "first", REBUILD)
+    world.run(lambda server: bool(world.sidecars["vi-0"].ledger))
+    applied = world.calls.count("APPLY StatefulSet")
+    managed = world.server.objects["VectorIndex", INDEX]["spec"]["managed"]
+    world.server.change("VectorIndex", INDEX, {"managed": {**managed, "image": "another"}})
+
+    def waits(server: Server) -> bool:
+        conditions = server.status("VectorIndex", INDEX).get("conditions", [])
+        said = [each["message"] for each in conditions if each["reason"] == "RolloutPending"]
+        return said == ["the new pod template of StatefulSet vi waits until IndexRebuild first is done"]
+
+    world.run(waits)
+    world.run(lambda server: world.calls.count("APPLY StatefulSet") > applied)
+    assert "completionTime" in world.server.status("IndexRebuild", "first")
+    assert world.clock.seconds < 3.0

@@ -59,7 +59,7 @@ async def test_a_delete_is_previewed_and_kept_within_its_limit(filled: Program) 
 async def test_what_a_user_calls_the_same_is_done_once(filled: Program) -> None:
     async with connect(filled) as client:
         of_index = {"M": 9, "ef_construction": 55}
-        asked = {"operation_id": "2026/w47", "params": {"M": 6}}
+        asked: dict[str, Any] = {"operation_id": "2026/w47", "params": {"M": 6}}
         await client.put("demo", "first.1", "Rebuild", **asked, index_params=of_index)
         first = await client.finished("demo", "first.1")
         assert (first["state"], first.get("reason", "")) == ("Succeeded", "")

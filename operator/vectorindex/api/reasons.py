@@ -29,6 +29,10 @@ class Reason(DocumentedEnum):
     PODS_NOT_READY = "PodsNotReady", "At least one pod is missing, not ready, or does not answer; the message names it."
     PROGRESSING = "Progressing", "The objects of the index are being created or scaled, and its pods are starting."
     ROLLOUT_IN_PROGRESS = "RolloutInProgress", "A new pod template is being rolled out, one pod after the other."
+    ROLLOUT_PENDING = (
+        "RolloutPending",
+        "A new pod template waits until the rebuild or optimize that is at work is done; the message names it.",
+    )
     UP_TO_DATE = "UpToDate", "The objects of the index are as its spec asks for; nothing is under way."
     NOT_STALLED = "NotStalled", "Nothing that somebody would have to repair stands in the way."
     IDENTITY_MISMATCH = (

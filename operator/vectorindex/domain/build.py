@@ -6,7 +6,7 @@ them, and the others stay as they are. Whose turn it is: :mod:`vectorindex.domai
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vectorindex.api import VectorIndex, names
 from vectorindex.api.builds import BuildPodResult, BuildStatus
@@ -19,6 +19,7 @@ from vectorindex.domain.build_rows import Rows, figures, progress, row_answered,
 from vectorindex.domain.members import Member, troubles
 from vectorindex.domain.pacing import look_after, progress_is_due
 from vectorindex.domain.replies import completed, gone, silent_row, trusted
+from vectorindex.domain.rollout import Rollout
 from vectorindex.domain.run import (
     Begin,
     BuildRun,
@@ -60,10 +61,12 @@ TURN = 15.0
 
 @dataclass(frozen=True)
 class BuildSnapshot(Frame):
-    """All that is looked at. ``ahead``: the build of the same index that goes first, None: this one is first."""
+    """All that is looked at. ``ahead``: the build of the same index that goes first, None: this one is first;
+    ``rollout``: looked at before the run begins."""
 
     run: BuildRun
     ahead: BuildRun | None
+    rollout: Rollout = field(default_factory=Rollout)
 
 
 def waits_for_others(run: BuildRun, index: VectorIndex | None, ahead: BuildRun | None) -> bool:
@@ -166,7 +169,8 @@ def _turn(snapshot: BuildSnapshot) -> Wait | None:
 
 
 def _index_not_ready(snapshot: BuildSnapshot) -> Wait | None:
-    waits = troubles(snapshot.members)
+    going_on = snapshot.rollout.trouble
+    waits = (*troubles(snapshot.members), *(() if going_on is None else (going_on,)))
     if not waits:
         return None
     name = _index(snapshot).metadata.name

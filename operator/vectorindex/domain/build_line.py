@@ -28,6 +28,12 @@ def first_in_line(builds: Iterable[BuildRun]) -> BuildRun | None:
     return min((run for run in builds if not run.status.finished), key=place, default=None)
 
 
+def at_work(builds: Iterable[BuildRun]) -> BuildRun | None:
+    """The build of one index that has begun, and has not ended."""
+    first = first_in_line(builds)
+    return None if first is None or first.status.start_time is None else first
+
+
 @dataclass(frozen=True)
 class Line:
     """The pods that have not done their part. ``at_work``: they have begun. ``later``: the last attempt failed, and

@@ -42,6 +42,8 @@ class Child:
     """The field for which it is applied."""
     version: str | None = None
     """The resourceVersion of the object as it is: applying changed something only if it moved."""
+    replaces_pods: bool = False
+    """Applying it replaces pods by others, one after the other."""
 
     @property
     def title(self) -> str:
@@ -61,7 +63,17 @@ def plan(desired: Manifest, live: Manifest | None) -> Child:
     difference = _missing(desired, live) or _left_over(_owned_fields(live), desired)
     if difference is None:
         return Child(desired, Step.KEEP)
-    return Child(desired, Step.APPLY, difference, live["metadata"].get("resourceVersion"))
+    version = live["metadata"].get("resourceVersion")
+    return Child(desired, Step.APPLY, difference, version, _replaces_pods(desired, live))
+
+
+def _replaces_pods(desired: Manifest, live: Manifest) -> bool:
+    wanted = desired.get("spec", {}).get("template")
+    if wanted is None:
+        return False
+    owned = _owned_fields(live).get("f:spec", {}).get("f:template", {})
+    path = ".spec.template"
+    return (_missing(wanted, live["spec"]["template"], path) or _left_over(owned, wanted, path)) is not None
 
 
 def _missing(desired: Any, live: Any, path: str = "") -> str | None:

@@ -21,6 +21,8 @@ from vectorindex.domain.configuration import differs, wanted_configuration
 from vectorindex.domain.figures import agreed, in_force, largest, total
 from vectorindex.domain.maintenance import Figures, maintenance_needed
 from vectorindex.domain.members import Member, WrongIdentity, troubles
+from vectorindex.domain.rollout import Rollout
+from vectorindex.domain.run import BuildRun
 from vectorindex.domain.verdicts import Policy, Verdict, counted, enumerate_names, first_violation
 from vectorindex.wire import state as wire
 from vectorindex.wire.state import Configuration, IndexState
@@ -33,19 +35,10 @@ POLL_SHORTEST, POLL_LONGEST = 2.0, 30.0
 
 
 @dataclass(frozen=True)
-class Rollout:
-    """What the StatefulSet says of its pods; all False before there is one."""
-
-    pending: bool = False
-    """Its controller has not seen its newest spec, or pods are being added or removed."""
-    rolling: bool = False
-    """Pods of an older template are left."""
-
-
-@dataclass(frozen=True)
 class IndexSnapshot:
     """All that is looked at. ``children``: what is to be done about each owned object; ``last_write``: when the status
-    was last written, ``run_ended``: when the last run on the index ended, None: never, as far as it is known."""
+    was last written, ``run_ended``: when the last run on the index ended, None: never, as far as it is known;
+    ``building``: the build that is at work on the index, looked for only when a child would replace pods."""
 
     now: datetime
     index: VectorIndex
@@ -54,6 +47,11 @@ class IndexSnapshot:
     members: tuple[Member, ...]
     last_write: datetime | None = None
     run_ended: datetime | None = None
+    building: BuildRun | None = None
+
+    def is_held(self, child: Child) -> bool:
+        """The child waits until the build is done."""
+        return child.replaces_pods and self.building is not None and not troubles(self.members)
 
 
 @dataclass(frozen=True)
@@ -86,12 +84,12 @@ def decide(snapshot: IndexSnapshot) -> IndexActions:
     """Apply what is missing or differs, and set each pod's configuration that does.
 
     An object that has to go first holds up those after it: pods that are made before their identity is this index's
-    would start as another one, and stay so.
+    would start as another one, and stay so. A new pod template waits for a build that is at work.
     """
     wanted = wanted_configuration(snapshot.index)
     free = takewhile(lambda child: child.step in (Step.KEEP, Step.APPLY), snapshot.children)
     return IndexActions(
-        apply=tuple(child for child in free if child.step is Step.APPLY),
+        apply=tuple(child for child in free if child.step is Step.APPLY and not snapshot.is_held(child)),
         configure=tuple(
             Configure(member.name, member.address, wanted)
             for member in snapshot.members
@@ -251,15 +249,19 @@ def _applied(case: _Case) -> Verdict | None:
 
 
 def _rolling(case: _Case) -> Verdict | None:
-    if case.snapshot.rollout.rolling:
-        return Verdict(Reason.ROLLOUT_IN_PROGRESS, "pods of the previous template are being replaced")
-    return None
+    rollout = case.snapshot.rollout
+    if rollout.trouble is None:
+        return None
+    return Verdict(Reason.ROLLOUT_IN_PROGRESS if rollout.rolling else Reason.PROGRESSING, rollout.trouble)
 
 
-def _scaling(case: _Case) -> Verdict | None:
-    if case.snapshot.rollout.pending:
-        return Verdict(Reason.PROGRESSING, "pods are being added or removed")
-    return None
+def _rollout_pending(case: _Case) -> Verdict | None:
+    build = case.snapshot.building
+    held = [child.title for child in case.snapshot.children if case.snapshot.is_held(child)]
+    if build is None or not held:
+        return None
+    message = f"the new pod template of {enumerate_names(held)} waits until {build.definition.kind} "
+    return Verdict(Reason.ROLLOUT_PENDING, f"{message}{build.metadata.name} is done")
 
 
 def _pods_starting(case: _Case) -> Verdict | None:
@@ -268,7 +270,13 @@ def _pods_starting(case: _Case) -> Verdict | None:
 
 
 STALLING: tuple[Policy[_Case, Verdict | None], ...] = (_name_conflict, _invalid_spec, _identity_mismatch)
-RECONCILING: tuple[Policy[_Case, Verdict | None], ...] = (_awaits_removal, _applied, _rolling, _scaling, _pods_starting)
+RECONCILING: tuple[Policy[_Case, Verdict | None], ...] = (
+    _awaits_removal,
+    _applied,
+    _rolling,
+    _rollout_pending,
+    _pods_starting,
+)
 
 
 def _state_facts(case: _Case) -> tuple[Fact, Fact, Fact]:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from vectorindex.api import VectorIndex, names
+from vectorindex.api import IndexOptimize, IndexRebuild, VectorIndex, names
+from vectorindex.api.common import UnreadableError
 from vectorindex.dataplane.errors import SidecarError
 from vectorindex.domain.members import Answer, Member, NoAnswer, Pod, judge, members
+from vectorindex.domain.run import BuildRun
 from vectorindex.reconcile.ports import Manifest, Ports
+
+BUILDS: tuple[type[BuildRun], ...] = (IndexRebuild, IndexOptimize)
+"""The kinds that share one line for each index."""
 
 
 def index_name(manifest: Mapping[str, Any]) -> str:
@@ -41,6 +47,17 @@ async def _ask(ports: Ports, index: VectorIndex, pod: Pod) -> Answer:
     except SidecarError as error:
         return NoAnswer(str(error))
     return judge(index, pod.name, state)
+
+
+async def gather_builds(ports: Ports, namespace: str, index: str) -> list[BuildRun]:
+    """The builds of an index, less those that cannot be read: their own reconcile ends them."""
+    builds: list[BuildRun] = []
+    for model in BUILDS:
+        async for manifest in ports.cluster.objects(model.definition.kind, namespace):
+            if index_name(manifest) == index:
+                with suppress(UnreadableError):
+                    builds.append(model.read(manifest))
+    return builds
 
 
 def last_write(manifest: Manifest) -> datetime | None:

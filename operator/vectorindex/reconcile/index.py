@@ -14,18 +14,19 @@ from vectorindex.api.reasons import ConditionType
 from vectorindex.api.vectorindex import VectorIndexStatus
 from vectorindex.cluster.errors import ClusterError, ConflictError, NotFoundError, RejectedError
 from vectorindex.dataplane.errors import SidecarError
+from vectorindex.domain import build_line
 from vectorindex.domain.children import Child, plan
 from vectorindex.domain.index import (
     POLL_LONGEST,
     Applied,
     Configure,
     IndexSnapshot,
-    Rollout,
     decide,
     summarize,
     unreadable,
 )
-from vectorindex.reconcile.gathering import gather_members, last_write
+from vectorindex.domain.rollout import Rollout
+from vectorindex.reconcile.gathering import gather_builds, gather_members, last_write
 from vectorindex.reconcile.keys import AFTER_GONE, Key
 from vectorindex.reconcile.ports import Manifest, Ports
 from vectorindex.reconcile.watchlist import Watchlist
@@ -84,11 +85,14 @@ class IndexReconciler:
         stateful_set = next(
             (found for wanted, found in zip(desired, live, strict=True) if wanted["kind"] == "StatefulSet"), None
         )
+        children = tuple(plan(wanted, found) for wanted, found in zip(desired, live, strict=True))
+        replaces_pods = any(child.replaces_pods for child in children)
         return IndexSnapshot(
             now=self._ports.now(),
             index=index,
-            children=tuple(plan(wanted, found) for wanted, found in zip(desired, live, strict=True)),
-            rollout=read_rollout(stateful_set),
+            children=children,
+            building=build_line.at_work(await gather_builds(self._ports, namespace, name)) if replaces_pods else None,
+            rollout=Rollout.read(stateful_set),
             members=await gather_members(self._ports, index),
             last_write=last_write(manifest),
             run_ended=self._watchlist.last_end(namespace, name),
@@ -149,14 +153,3 @@ def _refused(manifest: Manifest, now: datetime, problem: str) -> tuple[VectorInd
     except ValidationError:
         old = VectorIndexStatus()
     return old, unreadable(old, manifest["metadata"]["generation"], now, problem)
-
-
-def read_rollout(stateful_set: Manifest | None) -> Rollout:
-    """What the StatefulSet says of its pods."""
-    if stateful_set is None:
-        return Rollout()
-    spec, status = stateful_set["spec"], stateful_set.get("status", {})
-    seen = status.get("observedGeneration") == stateful_set["metadata"].get("generation")
-    wanted = spec.get("replicas", 1)
-    rolling = seen and status.get("currentRevision") != status.get("updateRevision")
-    return Rollout(pending=not seen or status.get("replicas", 0) != wanted, rolling=rolling)

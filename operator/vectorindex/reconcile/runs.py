@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
-from vectorindex.api import IndexDelete, IndexOptimize, IndexRebuild, VectorIndex
+from vectorindex.api import IndexDelete, VectorIndex, names
 from vectorindex.api.common import ConditionStatus, RunStatus, UnreadableError
 from vectorindex.api.reasons import ConditionType
 from vectorindex.cluster.errors import ClusterError, ConflictError, NotFoundError
@@ -21,6 +20,7 @@ from vectorindex.dataplane import errors as dataplane
 from vectorindex.domain import build, build_line, delete
 from vectorindex.domain.ids import read_ids
 from vectorindex.domain.members import Member, NoAnswer
+from vectorindex.domain.rollout import Rollout
 from vectorindex.domain.run import (
     Begin,
     BuildRun,
@@ -39,15 +39,20 @@ from vectorindex.domain.run import (
 )
 from vectorindex.domain.run import updated as with_changes
 from vectorindex.domain.verdicts import Verdict
-from vectorindex.reconcile.gathering import gather_index, gather_members, index_name, last_write
+from vectorindex.reconcile.gathering import (
+    BUILDS,
+    gather_builds,
+    gather_index,
+    gather_members,
+    index_name,
+    last_write,
+)
 from vectorindex.reconcile.keys import Key
 from vectorindex.reconcile.ports import Manifest, Ports
 from vectorindex.wire.operations import DeleteBody
 
 logger = logging.getLogger(__name__)
 
-BUILDS: tuple[type[BuildRun], ...] = (IndexRebuild, IndexOptimize)
-"""The kinds that share one line for each index."""
 MODELS: dict[str, type[Run]] = {model.definition.kind: model for model in (IndexDelete, *BUILDS)}
 
 Snapshot = TypeVar("Snapshot", delete.DeleteSnapshot, build.BuildSnapshot)
@@ -220,18 +225,22 @@ class BuildReconciler(RunReconciler[build.BuildSnapshot]):
         assert isinstance(run, BUILDS)
         index = await self._index(run)
         ahead = await self._ahead(run)
-        members = () if build.waits_for_others(run, index, ahead) else await self._members(run, index)
-        return build.BuildSnapshot(**self._frame(manifest, run, index, members), ahead=ahead)
+        if build.waits_for_others(run, index, ahead):
+            return build.BuildSnapshot(**self._frame(manifest, run, index, ()), ahead=ahead)
+        rollout = await self._rollout(run)
+        members = await self._members(run, index)
+        return build.BuildSnapshot(**self._frame(manifest, run, index, members), ahead=ahead, rollout=rollout)
+
+    async def _rollout(self, run: Run) -> Rollout:
+        if run.status.start_time is not None:
+            return Rollout()
+        name = names.stateful_set(run.spec.index_ref.name)
+        return Rollout.read(await self._ports.cluster.get("StatefulSet", run.metadata.namespace, name))
 
     async def _ahead(self, run: BuildRun) -> BuildRun | None:
         if run.status.start_time is not None:
             return None
-        line: list[BuildRun] = []
-        for model in BUILDS:
-            async for manifest in self._ports.cluster.objects(model.definition.kind, run.metadata.namespace):
-                if index_name(manifest) == run.spec.index_ref.name:
-                    with suppress(UnreadableError):  # its own reconcile ends it
-                        line.append(model.read(manifest))
+        line = await gather_builds(self._ports, run.metadata.namespace, run.spec.index_ref.name)
         first = build_line.first_in_line(line)
         return None if first is None or first.metadata.uid == run.metadata.uid else first
 

@@ -23,6 +23,7 @@ from tests.unit.domain.given import (
 from vectorindex.api.builds import BuildStatus
 from vectorindex.domain.build import decide, summarize
 from vectorindex.domain.members import NoAnswer
+from vectorindex.domain.rollout import Rollout
 from vectorindex.domain.run import Begin, BuildRun, End, Refused, Replies, Wait, Work
 from vectorindex.wire.operations import GraphResult, OperationState, OptimizeBody, RebuildBody
 
@@ -57,6 +58,17 @@ DOWN = (member(0), member(1, NoAnswer("connection refused"), ready=False), membe
             "IndexNotReady",
             "vi-0 is not ready",
             id="not ready",
+        ),
+        pytest.param(
+            optimize_run(),
+            {"rollout": Rollout(rolling=True)},
+            Wait,
+            "IndexNotReady",
+            "waiting until VectorIndex vi is Ready: pods of the previous template are being replaced",
+            id="a rollout",
+        ),
+        pytest.param(
+            rebuild_run(), {"rollout": Rollout(pending=True)}, Wait, "IndexNotReady", "added or removed", id="scaling"
         ),
         pytest.param(
             rebuild_run(params={"m": 32}),

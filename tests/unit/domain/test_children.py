@@ -147,3 +147,29 @@ def test_what_we_applied_and_no_longer_want_is_removed(owned: dict[str, Any], di
 )
 def test_what_is_not_ours_is_left_alone(owners: list[dict[str, str]], step: Step) -> None:
     assert plan(DESIRED, live(lambda found: found["metadata"].update(ownerReferences=owners))).step is step
+
+
+NODE_SELECTOR: dict[str, Any] = {"f:spec": {"f:template": {"f:spec": {"f:nodeSelector": {}}}}}
+
+
+@pytest.mark.parametrize(
+    ("found", "replaces"),
+    [
+        pytest.param(live(lambda it: it["spec"].update(replicas=2)), False, id="scaled"),
+        pytest.param(live(lambda it: it["spec"]["template"]["spec"].update(volumes=[])), True, id="another template"),
+        pytest.param(
+            live(lambda it: (it["spec"].update(replicas=2), it["spec"]["template"]["spec"].update(volumes=[]))),
+            True,
+            id="both",
+        ),
+        pytest.param(
+            live(**NODE_SELECTOR),
+            True,
+            id="something of the template is no longer wanted",
+        ),
+        pytest.param(None, False, id="there are no pods yet"),
+    ],
+)
+def test_only_another_template_replaces_pods(found: dict[str, Any] | None, replaces: bool) -> None:
+    child = plan(DESIRED, found)
+    assert (child.step, child.replaces_pods) == (Step.APPLY, replaces)

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.unit.domain.given import MEMBERS, NOW, index, member, missing, parameters, state
+from tests.unit.domain.given import MEMBERS, NOW, begun, index, member, missing, parameters, rebuild_run, state
 from vectorindex.api.vectorindex import VectorIndexStatus
 from vectorindex.domain.children import Child, Step
-from vectorindex.domain.index import Applied, IndexSnapshot, Rollout, decide, summarize
+from vectorindex.domain.index import Applied, IndexSnapshot, decide, summarize
 from vectorindex.domain.members import NoAnswer, WrongIdentity
+from vectorindex.domain.rollout import Rollout
 from vectorindex.wire.state import Configuration
 
 
@@ -156,6 +157,30 @@ def test_messages(changes: dict[str, Any], applied: Applied, condition: str, mes
     found = summarize(snapshot(**changes), applied).status.condition(condition)
     assert found is not None
     assert found.message == message
+
+
+NEW_TEMPLATE = Child(child(Step.APPLY, "StatefulSet").desired, Step.APPLY, replaces_pods=True)
+BUILDING = rebuild_run(begun(), name="weekly")
+
+
+@pytest.mark.parametrize(
+    ("changes", "held"),
+    [
+        pytest.param({"building": BUILDING}, True, id="a build is at work"),
+        pytest.param({}, False, id="no build is at work"),
+        pytest.param(
+            {"building": BUILDING, "members": (member(0), member(1, ready=False))}, False, id="it may be the repair"
+        ),
+    ],
+)
+def test_a_new_template_waits_for_a_build(changes: dict[str, Any], held: bool) -> None:
+    seen = snapshot(children=(child(Step.APPLY), NEW_TEMPLATE), **changes)
+    applied = [each.title for each in decide(seen).apply]
+    assert applied == ["Service vi", *([] if held else ["StatefulSet vi"])]
+    condition = summarize(seen, Applied()).status.condition("Reconciling")
+    assert condition is not None
+    words = "the new pod template of StatefulSet vi waits until IndexRebuild weekly is done"
+    assert (condition.reason == "RolloutPending", condition.message == words) == (held, held)
 
 
 def test_totals_over_pods() -> None:

@@ -1,0 +1,39 @@
+"""Rollouts and builds keep out of each other's way.
+
+Invariants: no build begins while pods are being replaced, added or removed; and a new pod template waits until no build
+is at work, unless a pod is not ready, since it may be the repair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What the StatefulSet says of its pods; all False before there is one."""
+
+    pending: bool = False
+    """Its controller has not seen its newest spec, or pods are being added or removed."""
+    rolling: bool = False
+    """Pods of an older template are left."""
+
+    @classmethod
+    def read(cls, stateful_set: Mapping[str, Any] | None) -> Rollout:
+        """From the object of the API; None: there is none."""
+        if stateful_set is None:
+            return cls()
+        spec, status = stateful_set["spec"], stateful_set.get("status", {})
+        seen = status.get("observedGeneration") == stateful_set["metadata"].get("generation")
+        wanted = spec.get("replicas", 1)
+        rolling = seen and status.get("currentRevision") != status.get("updateRevision")
+        return cls(pending=not seen or status.get("replicas", 0) != wanted, rolling=rolling)
+
+    @property
+    def trouble(self) -> str | None:
+        """What is going on, or None."""
+        if self.rolling:
+            return "pods of the previous template are being replaced"
+        return "pods are being added or removed" if self.pending else None
