@@ -50,8 +50,8 @@ class BuildSpec(RunSpec):
     )
     backoff_limit: int = Field(
         default=3,
-        description="How often a pod that failed tries again, after 10 s, 20 s, 40 s and so on. What would fail again "
-        "in the same way is not tried again.",
+        description="How often a pod that failed tries again: after 5 to 10 s, 10 to 20 s, 20 to 40 s and so on, 360 s "
+        "at most. What would fail again in the same way is not tried again.",
         ge=0,
         le=20,
     )

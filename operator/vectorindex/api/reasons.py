@@ -75,7 +75,11 @@ class Reason(DocumentedEnum):
         "OperationIDConflict",
         "A pod has done a run of the same operationID that was of another kind, or asked for something else.",
     )
-    CANCELLED = "Cancelled", "spec.cancel was set. Pods that had done their part by then keep it."
+    CANCELLED = (
+        "Cancelled",
+        "spec.cancel was set, the object is being deleted, or somebody cancelled the operation on a pod; the message "
+        "says which. Pods that had done their part by then keep it.",
+    )
     DEADLINE_EXCEEDED = (
         "DeadlineExceeded",
         "The run was not done within activeDeadlineSeconds. Pods that had done their part by then keep it.",

@@ -24,13 +24,18 @@ PATIENCE = timedelta(seconds=5)
 
 def cancelled_at_once(frame: Frame) -> End | None:
     """The end of a run that is cancelled before it has begun."""
-    if frame.run.spec.cancel and frame.run.status.start_time is None:
+    if cancel_asked(frame) is not None and frame.run.status.start_time is None:
         return End(Reason.CANCELLED, "cancelled before any pod was called")
     return None
 
 
 def cancel_asked(frame: Frame) -> Verdict | None:
-    return Verdict(Reason.CANCELLED, "cancelled") if frame.run.spec.cancel else None
+    """An object that is being deleted, and that a finalizer of somebody's keeps, asks for it too."""
+    if frame.run.spec.cancel:
+        return Verdict(Reason.CANCELLED, "cancelled")
+    if frame.run.metadata.deletion_timestamp is not None:
+        return Verdict(Reason.CANCELLED, "cancelled, since the object is being deleted")
+    return None
 
 
 def cancelled_by_somebody(frame: Frame) -> Verdict | None:

@@ -68,17 +68,17 @@ class Intake:
             self._enter(Key(Work.SWEEP, key.namespace, key.name))
 
     def child(self, manifest: Mapping[str, Any]) -> None:
-        """An object that an index owns changed."""
+        """An object that an index owns changed. It may be the end of a rollout, for which builds wait."""
         if (index := _index_of(manifest)) is not None:
-            self._enter(Key(Work.INDEX, manifest["metadata"]["namespace"], index))
+            namespace = manifest["metadata"]["namespace"]
+            self._enter(Key(Work.INDEX, namespace, index))
+            self._wake_runs(namespace, index)
 
     def pod(self, manifest: Mapping[str, Any]) -> None:
         """A pod of an index changed. One that comes back may still be at work for a run that was given up."""
         self.child(manifest)
         if (index := _index_of(manifest)) is not None:
-            namespace = manifest["metadata"]["namespace"]
-            self._enter(Key(Work.SWEEP, namespace, index))
-            self._wake_runs(namespace, index)
+            self._enter(Key(Work.SWEEP, manifest["metadata"]["namespace"], index))
 
     def _gone(self, key: Key, seen: Seen) -> None:
         if key.work in RUNS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from tests.unit.domain.given import MEMBERS, NOW, ago, at_work, begun, delete_ru
 from vectorindex.domain import build, delete
 from vectorindex.domain.delete import DeleteSnapshot, build_request
 from vectorindex.domain.members import NoAnswer
-from vectorindex.domain.run import Begin, Replies, RunSummary, Verb, Work
+from vectorindex.domain.run import Begin, Replies, Run, RunSummary, Verb, Work
 from vectorindex.wire.operations import OperationState
 
 IDS = ("a", "b", "c")
@@ -158,3 +159,26 @@ def test_an_answer_that_was_lost_is_waited_for_a_while(reason: str, since: float
     condition = summary.status.condition("Succeeded")
     assert condition is not None
     assert (condition.reason, summary.again) == (("Cancelled", None) if ends else ("Stopping", 1.0))
+
+
+DELETION = {"deletion_timestamp": NOW}
+
+
+def being_deleted(run: Run) -> Any:
+    """Somebody else's finalizer keeps the object."""
+    return run.model_copy(update={"metadata": run.metadata.model_copy(update=DELETION)})
+
+
+def test_a_run_whose_object_is_being_deleted_is_cancelled() -> None:
+    new = build.BuildSnapshot(**FRAME, run=being_deleted(rebuild_run()), ahead=None)
+    assert end(build.summarize(new, build.decide(new), {})) == ("Cancelled", "cancelled before any pod was called")
+    seen = rebuilding(None, 5)
+    seen = replace(seen, run=being_deleted(seen.run))
+    replies = {f"vi-{n}": at_work(n, 0, state=OperationState.CANCELLED) for n in (1, 2)}
+    words = "cancelled, since the object is being deleted; done on vi-0; not done on vi-1, vi-2"
+    assert end(build.summarize(seen, build.decide(seen), replies)) == ("Cancelled", words)
+    begun_delete = deleting(None, 5)
+    begun_delete = replace(begun_delete, run=being_deleted(begun_delete.run))
+    work = delete.decide(begun_delete)
+    assert isinstance(work, Work)
+    assert {call.verb for call in work.calls} == {Verb.CANCEL}

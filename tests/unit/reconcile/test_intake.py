@@ -138,9 +138,11 @@ def test_a_pod_wakes_its_index_its_runs_and_the_sweep(entered: Entered) -> None:
     assert entered.since() == {INDEX, SWEEP, RUN}
 
 
-def test_a_child_wakes_its_index_and_others_nobody(entered: Entered) -> None:
+def test_a_child_wakes_its_index_and_its_runs_and_others_nobody(entered: Entered) -> None:
+    entered.intake.own(own(RUN))
+    entered.since()
     entered.intake.child({"metadata": {"namespace": "default", "labels": {"vectorindex.io/index": "vi"}}})
-    assert entered.since() == {INDEX}
+    assert entered.since() == {INDEX, RUN}
     entered.intake.child({"metadata": {"namespace": "default"}})
     assert entered.since() == set()
 
