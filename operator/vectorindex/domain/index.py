@@ -21,6 +21,7 @@ from vectorindex.domain.configuration import differs, wanted_configuration
 from vectorindex.domain.figures import agreed, in_force, largest, total
 from vectorindex.domain.maintenance import Figures, maintenance_needed
 from vectorindex.domain.members import Member, WrongIdentity, troubles
+from vectorindex.domain.pacing import passed
 from vectorindex.domain.rollout import Rollout
 from vectorindex.domain.run import BuildRun
 from vectorindex.domain.verdicts import Policy, Verdict, counted, enumerate_names, first_violation
@@ -150,8 +151,15 @@ def worth_writing(snapshot: IndexSnapshot, status: VectorIndexStatus) -> bool:
         return False
     if _without_figures(status) != _without_figures(old) or snapshot.last_write is None:
         return True
-    ended = snapshot.run_ended is not None and snapshot.run_ended >= snapshot.last_write
-    return ended or snapshot.now - snapshot.last_write >= FIGURES_INTERVAL
+    return _has_just_ended(snapshot) or passed(snapshot.last_write, snapshot.now) >= FIGURES_INTERVAL
+
+
+def _has_just_ended(snapshot: IndexSnapshot) -> bool:
+    """A run has ended since the last write. That is by another clock: it counts for a while only, or figures would be
+    written at every look until the clocks agree."""
+    if snapshot.run_ended is None or snapshot.last_write is None:
+        return False
+    return snapshot.run_ended >= snapshot.last_write and passed(snapshot.run_ended, snapshot.now) < FIGURES_INTERVAL
 
 
 def _without_figures(status: VectorIndexStatus) -> object:

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from vectorindex.api.common import PodResult, PodState
 from vectorindex.api.reasons import ConditionType, Reason
+from vectorindex.domain.pacing import passed
 from vectorindex.domain.run import Call, End, Frame, Next, Replies, Verb, Work, ended, waiting
 from vectorindex.domain.verdicts import Verdict, counted, enumerate_names
 from vectorindex.wire.operations import OperationStatus
@@ -120,4 +121,4 @@ def _is_patient(frame: Frame) -> bool:
     standing = frame.run.status.condition(ConditionType.SUCCEEDED)
     if standing is None or standing.reason != Reason.STOPPING or frame.last_write is None:
         return True
-    return frame.now - frame.last_write < PATIENCE
+    return passed(frame.last_write, frame.now) < PATIENCE

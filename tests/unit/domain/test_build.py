@@ -323,6 +323,21 @@ def test_what_the_answer_comes_to(
     assert status.progress_percent == progress
 
 
+@pytest.mark.parametrize(
+    ("since", "written"),
+    [
+        pytest.param(1, False, id="just written"),
+        pytest.param(2, True, id="due"),
+        pytest.param(-3_600, True, id="the API server's clock is an hour ahead"),
+    ],
+)
+def test_progress_alone_is_written_from_time_to_time(since: float, written: bool) -> None:
+    run = rebuild_run(summarize(snapshot(started("Running")), Work(()), {"vi-0": at_work(0, 10)}).status.to_dict())
+    seen = snapshot(run, last_write=NOW - timedelta(seconds=since))
+    status = summarize(seen, decide(seen), {"vi-0": at_work(0, 20)}).status
+    assert status.pods[0].progress_percent == (20 if written else 10)
+
+
 def test_what_is_left_is_looked_at_again_and_nothing_after_the_end() -> None:
     run = started("Running", "Pending", "Pending")
     assert summarize(snapshot(started()), Work(()), {"vi-0": at_work(0, 0)}).again == 0.2

@@ -252,6 +252,14 @@ LESS_READY = (member(0), member(1), member(2, ready=False))
             False,
             id="a run that ended before the last write",
         ),
+        pytest.param(
+            {"members": MORE, "last_write": NOW + timedelta(hours=1)}, True, id="the API server is an hour ahead"
+        ),
+        pytest.param(
+            {"members": MORE, "last_write": NOW - timedelta(seconds=5), "run_ended": NOW + timedelta(hours=1)},
+            False,
+            id="a run that ended by a clock an hour ahead",
+        ),
         pytest.param({"members": LESS_READY, "last_write": NOW}, True, id="a condition at once"),
     ],
 )

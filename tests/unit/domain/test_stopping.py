@@ -147,6 +147,7 @@ def test_the_deadline_is_not_slept_through() -> None:
         pytest.param("Running", 3_600, False, id="the first time"),
         pytest.param("Stopping", 4, False, id="for four seconds"),
         pytest.param("Stopping", 5, True, id="for five seconds"),
+        pytest.param("Stopping", -3_600, True, id="the API server's clock is an hour ahead"),
     ],
 )
 def test_an_answer_that_was_lost_is_waited_for_a_while(reason: str, since: float, ends: bool) -> None:
