@@ -278,7 +278,9 @@ class PodStatus(ApiModel):
 
 
 class VectorIndexStatus(Status):
-    replicas: Count | None = Field(default=None, description="Pods that should be there.")
+    replicas: Count | None = Field(
+        default=None, description="Pods that exist; other than spec.managed.replicas while pods are added or removed."
+    )
     selector: str | None = Field(
         default=None, description="Label selector of the pods, for tools that scale.", max_length=128
     )

@@ -118,7 +118,7 @@ def summarize(snapshot: IndexSnapshot, applied: Applied) -> IndexSummary:
     status = VectorIndexStatus(
         observed_generation=index.metadata.generation,
         conditions=build_conditions(index.status, index.metadata.generation, now, facts),
-        replicas=index.spec.managed.replicas,
+        replicas=snapshot.rollout.replicas,
         selector=names.selector_text(index.metadata.name),
         ready_replicas=sum(row.ready for row in rows),
         parameters=agreed(row.parameters for row in rows),

@@ -19,6 +19,8 @@ class Rollout:
     """Its controller has not seen its newest spec, or pods are being added or removed."""
     rolling: bool = False
     """Pods of an older template are left."""
+    replicas: int = 0
+    """Pods that exist, also such as are to be removed."""
 
     @classmethod
     def read(cls, stateful_set: Mapping[str, Any] | None) -> Rollout:
@@ -29,7 +31,8 @@ class Rollout:
         seen = status.get("observedGeneration") == stateful_set["metadata"].get("generation")
         wanted = spec.get("replicas", 1)
         rolling = seen and status.get("currentRevision") != status.get("updateRevision")
-        return cls(pending=not seen or status.get("replicas", 0) != wanted, rolling=rolling)
+        replicas = status.get("replicas", 0)
+        return cls(pending=not seen or replicas != wanted, rolling=rolling, replicas=replicas)
 
     @property
     def trouble(self) -> str | None:

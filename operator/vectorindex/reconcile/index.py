@@ -15,7 +15,7 @@ from vectorindex.api.vectorindex import VectorIndexStatus
 from vectorindex.cluster.errors import ClusterError, ConflictError, NotFoundError, RejectedError
 from vectorindex.dataplane.errors import SidecarError
 from vectorindex.domain import build_line
-from vectorindex.domain.children import Child, plan
+from vectorindex.domain.children import Child, Step, plan
 from vectorindex.domain.index import (
     POLL_LONGEST,
     Applied,
@@ -82,10 +82,13 @@ class IndexReconciler:
         live = await asyncio.gather(
             *(self._ports.cluster.get(each["kind"], namespace, each["metadata"]["name"]) for each in desired)
         )
-        stateful_set = next(
-            (found for wanted, found in zip(desired, live, strict=True) if wanted["kind"] == "StatefulSet"), None
-        )
         children = tuple(plan(wanted, found) for wanted, found in zip(desired, live, strict=True))
+        ours = [
+            found
+            for child, found in zip(children, live, strict=True)
+            if child.step in (Step.KEEP, Step.APPLY) and found
+        ]
+        stateful_set = next((found for found in ours if found["kind"] == "StatefulSet"), None)
         replaces_pods = any(child.replaces_pods for child in children)
         return IndexSnapshot(
             now=self._ports.now(),

@@ -25,7 +25,7 @@ def snapshot(**changes: Any) -> IndexSnapshot:
         "now": NOW,
         "index": index(),
         "children": (child(Step.KEEP),),
-        "rollout": Rollout(),
+        "rollout": Rollout(replicas=3),
         "members": MEMBERS,
     }
     return IndexSnapshot(**fields | changes)
@@ -181,6 +181,12 @@ def test_a_new_template_waits_for_a_build(changes: dict[str, Any], held: bool) -
     assert condition is not None
     words = "the new pod template of StatefulSet vi waits until IndexRebuild weekly is done"
     assert (condition.reason == "RolloutPending", condition.message == words) == (held, held)
+
+
+def test_the_pods_that_exist_are_told_from_those_that_are_wanted() -> None:
+    """``/scale`` reports them, and who scales by a measure divides by them."""
+    status = summarize(snapshot(rollout=Rollout(pending=True, replicas=2)), Applied()).status
+    assert status.replicas == 2
 
 
 def test_totals_over_pods() -> None:
