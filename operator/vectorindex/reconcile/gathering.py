@@ -50,11 +50,11 @@ async def _ask(ports: Ports, index: VectorIndex, pod: Pod) -> Answer:
 
 
 async def gather_builds(ports: Ports, namespace: str, index: str) -> list[BuildRun]:
-    """The builds of an index, less those that cannot be read: their own reconcile ends them."""
+    """The builds of an index that have not ended, less those that cannot be read: their own reconcile ends them."""
     builds: list[BuildRun] = []
     for model in BUILDS:
         async for manifest in ports.cluster.objects(model.definition.kind, namespace):
-            if index_name(manifest) == index:
+            if index_name(manifest) == index and "completionTime" not in manifest.get("status", {}):
                 with suppress(UnreadableError):
                     builds.append(model.read(manifest))
     return builds
