@@ -301,7 +301,7 @@ def _with_count_so_far(
     count = max(sum(_found(snapshot, answered)), *(row.deleted_count or 0 for row in done))
     if len(answered) == len(done):
         return step, count
-    return replace(step, message=f"{step.message}; at least {counted(count, 'item')} were deleted"), count
+    return replace(step, message=f"{step.message}; deleted at least {counted(count, 'item')}"), count
 
 
 def _succeeded(rows: Iterable[DeletePodResult]) -> list[str]:

@@ -385,11 +385,11 @@ def test_what_every_pod_has_done_is_completed_whatever_the_ids_are_by_now(
     ("replies", "count", "words"),
     [
         pytest.param({"vi-0": deleted(0, True, True, True)}, 3, "", id="its pod says so again"),
-        pytest.param({}, 3, "; at least 3 items were deleted", id="its pod is down"),
+        pytest.param({}, 3, "; deleted at least 3 items", id="its pod is down"),
         pytest.param(
             {"vi-0": NoAnswer("down"), "vi-2": deleted(2, True, False, False)},
             3,
-            "; at least 3 items were deleted",
+            "; deleted at least 3 items",
             id="another one says less",
         ),
     ],
@@ -403,7 +403,7 @@ def test_what_a_pod_deleted_counts_at_the_end_although_it_is_down(
     condition = summary.status.condition("Succeeded")
     assert condition is not None
     assert (condition.reason, summary.again, summary.status.deleted_count) == ("Cancelled", None, count)
-    assert condition.message.partition("; at least ")[1:] == words.partition("; at least ")[1:]
+    assert condition.message.partition("; deleted at least ")[1:] == words.partition("; deleted at least ")[1:]
     assert summary.status.not_found_count is None
 
 
