@@ -34,16 +34,19 @@ class ViewChange:
 
 
 def difference(old: ViewSpec, new: ViewSpec) -> ViewChange:
-    """What makes the view ``new`` of ``old``, an earlier state of the same index."""
+    """What makes the view ``new`` of ``old``, an earlier state of the same index. What is dead in a segment that comes
+    is among what died, also where it was dead in the tail before."""
     before = {segment.generation for segment in old.segments}
     after = {segment.generation for segment in new.segments}
     flushed_through = -1
     if not np.isin(old.tail.labels, new.tail.labels).all():
         flushed_through = int(new.tail.labels[0]) - 1 if len(new.tail) else int(old.tail.labels[-1])
+    added = tuple(segment for segment in new.segments if segment.generation not in before)
+    dead_in_them = [new.dead[(new.dead >= segment.min_label) & (new.dead <= segment.max_label)] for segment in added]
     return ViewChange(
         rows=new.tail.take(~np.isin(new.tail.labels, old.tail.labels)),
-        died=np.setdiff1d(new.dead, old.dead),
-        added=tuple(segment for segment in new.segments if segment.generation not in before),
+        died=np.unique(np.concatenate([np.setdiff1d(new.dead, old.dead), *dead_in_them])),
+        added=added,
         dropped=tuple(sorted(before - after)),
         flushed_through=flushed_through,
     )

@@ -232,6 +232,24 @@ def test_a_difference_of_views_is_what_has_happened_between(tmp_path: Path) -> N
     np.testing.assert_array_equal(late.search_exact(queries, 12).labels, fresh.search_exact(queries, 12).labels)
 
 
+def test_what_dies_between_the_seal_of_a_flush_and_a_load_stays_dead(tmp_path: Path) -> None:
+    """It is alive in the new file, dead in the tail of the view that is loaded, and must be dead after the change."""
+    store = new_index(tmp_path)
+    load(store, random_items(60))
+    write(store, random_items(5, prefix="a"))
+    job = store.builds.plan_flush()
+    assert job is not None
+    gone = store.delete(["a-1", "item-3"]).labels
+    old = store.view_spec()
+    late = View.load(old)
+    store.builds.commit(job, run(job))
+    new = store.view_spec()
+    late.apply(difference(old, new))
+    assert late.live == View.load(new).live == 63
+    everything = late.search_exact(np.ones((1, 8), np.float32), 100).labels
+    assert not np.isin(everything, gone).any()
+
+
 def test_rows_that_are_deleted_before_their_flush_leave_no_segment(tmp_path: Path) -> None:
     store = new_index(tmp_path)
     write(store, random_items(5))
