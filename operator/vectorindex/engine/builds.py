@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from vectorindex.engine import items, journal, ledger, manifest
 from vectorindex.engine.erasure import Seal
 from vectorindex.engine.errors import IdConflict
-from vectorindex.engine.flush import choose_flush
+from vectorindex.engine.flush import MERGED, Deltas, choose_flush, choose_merge, rows_of_a_flush
 from vectorindex.engine.ids_file import IdsFile
 from vectorindex.engine.jobs import BuildJob, BuildResult, JobKind, SessionInput
 from vectorindex.engine.open_index import OpenIndex
@@ -62,29 +62,48 @@ class Builds:
         run beside another build. None: the journal is empty, or begins above the label ``begins_by``."""
         with self._index.database.guarded() as connection:
             labels = journal.labels(connection)
-            if begins_by is not None and len(labels) and labels[0] > begins_by:
-                return None
-            planned = self._planned
-            replacing = planned is not None and planned.session is None
-            chosen = choose_flush(
-                self._index.segments,
-                self._index.tally.live,
-                labels,
-                self._index.tally.live_rows,
-                sealed={old.generation for old in planned.view.segments} if planned and replacing else (),
-                reserved=planned.session.first_label if planned and planned.session else None,
-            )
+        if begins_by is not None and len(labels) and labels[0] > begins_by:
+            return None
+        chosen = choose_flush(self._deltas(labels), self._index.tally.live_rows)
         if chosen is None:
             return None
-        with self._index.database.transaction() as connection:
-            generations, _ = manifest.reserve(connection, 1, 0)
+        with self._index.database.guarded() as connection:
             rows = journal.read(connection, self._index.database.path, self._index.dimensions, chosen.through)
             first_lsn = journal.first_lsn(connection, chosen.through)
-            dead = items.dead_labels(connection)
-        view = self._index.view(chosen.merged, dead, rows)
-        self._flushing = replace(
-            self._job(JobKind.FLUSH, generations, None, 1, view), first_lsn=_first_lsn(chosen.merged, first_lsn)
+        return self._plan_flush(chosen.merged, rows, first_lsn)
+
+    def plan_merge(self) -> BuildJob | None:
+        """Seals deltas that are to be one; the journal stays. It runs beside another build like a flush. None: there is
+        nothing to merge."""
+        with self._index.database.guarded() as connection:
+            labels = journal.labels(connection)
+        merged = choose_merge(self._deltas(labels))
+        return self._plan_flush(merged, Rows.none(self._index.dimensions), None) if merged else None
+
+    @property
+    def can_merge(self) -> bool:
+        """Whether a merge may be due; any thread may ask."""
+        return bool(choose_merge(self._deltas(np.empty(0, np.uint64))))
+
+    def _deltas(self, labels: NDArray[np.uint64]) -> Deltas:
+        planned = self._planned
+        replacing = planned is not None and planned.session is None
+        return Deltas(
+            self._index.segments,
+            self._index.tally.live,
+            labels,
+            sealed={old.generation for old in planned.view.segments} if planned and replacing else (),
+            reserved=planned.session.first_label if planned and planned.session else None,
+            most=MERGED * rows_of_a_flush(self._index.dimensions),
         )
+
+    def _plan_flush(self, merged: tuple[Segment, ...], rows: Rows, first_lsn: int | None) -> BuildJob:
+        with self._index.database.transaction() as connection:
+            generations, _ = manifest.reserve(connection, 1, 0)
+            dead = items.dead_labels(connection)
+        view = self._index.view(merged, dead, rows)
+        job = self._job(JobKind.FLUSH, generations, None, 1, view)
+        self._flushing = replace(job, first_lsn=_first_lsn(merged, first_lsn))
         return self._flushing
 
     def plan_rebuild(self, parameters: Parameters | None, threads: int, sample: SampleRequest | None) -> BuildJob:
@@ -147,7 +166,7 @@ class Builds:
             if job.flushed_through is not None:
                 items.forget_dead(connection, int(job.view.tail.labels[0]), job.flushed_through, swap.forget_lsn)
                 journal.trim(connection, job.flushed_through)
-            elif job.session is None:
+            elif job.kind.erases:
                 journal.trim_dead(connection, swap.forget_lsn)
             for segment in swap.added:
                 manifest.add_segment(connection, segment)

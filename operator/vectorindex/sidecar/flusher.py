@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from vectorindex.engine.errors import EngineError
@@ -47,9 +48,14 @@ class Flusher:
             )
 
     def wake(self) -> None:
-        """After a write: begin a flush if the tail is long enough and none runs."""
-        if self._task is None and not self._stopped and self._index.store.tail_rows >= self._rows:
+        """After a write or a session: begin a flush if the tail is long enough, or a merge if there are too many
+        deltas, and none runs."""
+        if self._task is None and not self._stopped and (self._is_due or self._index.store.builds.can_merge):
             self._task = asyncio.create_task(self._run())
+
+    @property
+    def _is_due(self) -> bool:
+        return self._index.store.tail_rows >= self._rows
 
     async def stop(self) -> None:
         """End the flush that runs, and begin no other; the next start has the rows in the journal."""
@@ -64,20 +70,22 @@ class Flusher:
         EngineError, SearcherFailed."""
         async with self._flushing:
             through = await self._index.run(self._index.store.last_label)
-            while (job := await self._plan(through)) is not None:
+            plan = partial(self._index.store.builds.plan_flush, through)
+            while (job := await self._index.planned(plan, lambda job: job)) is not None:
                 await self._flush(job)
             yield
 
     async def _run(self) -> None:
+        builds = self._index.store.builds
         failures = 0
         try:
             while True:
                 try:
                     async with self._flushing:
-                        if self._index.store.tail_rows < self._rows:
+                        plan = builds.plan_flush if self._is_due else builds.plan_merge
+                        job = await self._index.planned(plan, lambda job: job)
+                        if job is None:
                             return
-                        job = await self._plan()
-                        assert job is not None
                         await self._flush(job)
                         self._problem, failures = None, 0
                 except Exception as error:  # whatever it is, the rows are safe in the journal
@@ -88,10 +96,6 @@ class Flusher:
                     failures += 1
         finally:
             self._task = None
-
-    async def _plan(self, begins_by: int | None = None) -> BuildJob | None:
-        plan = self._index.store.builds.plan_flush
-        return await self._index.planned(lambda: plan(begins_by), lambda job: job)
 
     async def _flush(self, job: BuildJob) -> None:
         store = self._index.store

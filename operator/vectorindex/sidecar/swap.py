@@ -161,6 +161,7 @@ class Swap:
                 added, lambda: self._store.builds.commit(job, built, self._operation_id)
             )
         await self._index.refresh_parameters()
+        self._index.flusher.wake()
 
     @asynccontextmanager
     async def _discarding(self, job: BuildJob) -> AsyncIterator[None]:

@@ -277,6 +277,21 @@ class Engine(RuleBasedStateMachine):
         assert after.tail_rows == 0
         self.table = IdTable.of(self.store.view_spec())
 
+    @rule()
+    def merge(self) -> None:
+        job = self.store.builds.plan_merge()
+        assert (job is not None) == self.store.builds.can_merge or self.store.tail_rows
+        if job is not None:
+            before = self.store.status()
+            change = self.store.builds.commit(job, run(job))
+            for view in self.views:
+                view.apply(change)
+            after = self.store.status()
+            assert (after.counts.live, after.counts.delta) == (before.counts.live, before.counts.delta)
+            assert after.tail_rows == before.tail_rows
+            assert len(after.segments) < len(before.segments)
+            self.table = IdTable.of(self.store.view_spec())
+
     def flush_all(self) -> None:
         while flush(self.store, *self.views) is not None:
             pass

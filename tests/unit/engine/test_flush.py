@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.engine.harness import bury, flush, live_ids, load, new_index, random_items, rebuild, run, write
 from vectorindex.engine.errors import CorruptFile, InvalidInput
-from vectorindex.engine.flush import FlushPlan, choose_flush, rows_of_a_flush
+from vectorindex.engine.flush import Deltas, FlushPlan, choose_flush, choose_merge, rows_of_a_flush
 from vectorindex.engine.params import Metric, Parameters
 from vectorindex.engine.rows import Rows
 from vectorindex.engine.segments import FileStamp, Role, Segment
@@ -57,12 +57,65 @@ def test_choose(
 ) -> None:
     labels = np.array(rows, np.uint64)
     live = {segment.generation: segment.count for segment in segments}
-    plan = choose_flush(segments, live, labels, len(labels), sealed, reserved)
+    plan = choose_flush(Deltas(segments, live, labels, sealed, reserved), len(labels))
     assert plan == FlushPlan(through, tuple(merged))
 
 
 def test_an_empty_journal_needs_no_flush() -> None:
-    assert choose_flush([MAIN], {0: 100}, np.empty(0, np.uint64), 0, (), None) is None
+    assert choose_flush(Deltas([MAIN], {0: 100}, np.empty(0, np.uint64)), 0) is None
+
+
+EQUAL = segment(160, 179)
+
+
+@pytest.mark.parametrize(
+    ("segments", "rows", "sealed", "reserved", "merged"),
+    [
+        pytest.param([], [], (), None, [], id="nothing"),
+        pytest.param([MAIN], [], (), None, [], id="never-the-main-segment"),
+        pytest.param([MAIN, A, B, C], [], (), None, [], id="each-half-of-the-one-before"),
+        pytest.param([MAIN, A, B, EQUAL], [], (), None, [A, B, EQUAL], id="as-large-each-time"),
+        pytest.param([MAIN, A, B, EQUAL], [200], (), None, [A, B, EQUAL], id="the-tail-is-no-matter"),
+        pytest.param([MAIN, A, EQUAL], [150], (), None, [], id="but-not-across-its-rows"),
+        pytest.param([MAIN, A, B, EQUAL], [], (A.generation,), None, [B, EQUAL], id="not-what-a-build-replaces"),
+        pytest.param([MAIN, A, B, EQUAL], [], (EQUAL.generation,), None, [], id="nor-what-is-below-it"),
+        pytest.param([MAIN, A, EQUAL], [], (), 150, [], id="not-across-a-session-that-is-built"),
+    ],
+)
+def test_choose_merge(
+    segments: list[Segment], rows: list[int], sealed: tuple[int, ...], reserved: int | None, merged: list[Segment]
+) -> None:
+    live = {segment.generation: segment.count for segment in segments}
+    deltas = Deltas(segments, live, np.array(rows, np.uint64), sealed, reserved)
+    assert choose_merge(deltas) == tuple(merged)
+
+
+def test_large_deltas_stay() -> None:
+    live = {segment.generation: segment.count for segment in (MAIN, A, B, EQUAL)}
+    none = np.empty(0, np.uint64)
+    assert choose_merge(Deltas([MAIN, A, B, EQUAL], live, none, most=79)) == (B, EQUAL)
+    assert choose_merge(Deltas([MAIN, A, B, EQUAL], live, none, most=39)) == ()
+
+
+def test_deltas_of_sessions_are_merged_and_nothing_is_lost(tmp_path: Path) -> None:
+    store = new_index(tmp_path)
+    load(store, random_items(100))
+    for turn in range(4):
+        load(store, random_items(20, seed=turn, prefix=f"turn{turn}"))
+    write(store, random_items(3, prefix="tail"))
+    view = View.load(store.view_spec())
+    assert store.builds.can_merge
+    bury(view, store.delete(["turn1-3", "item-9"]).labels)
+    job = store.builds.plan_merge()
+    assert job is not None
+    bury(view, store.delete(["turn2-5", "tail-1"]).labels)
+    view.apply(store.builds.commit(job, run(job)))
+    assert not store.builds.can_merge
+    assert [segment.role for segment in store.status().segments] == [Role.MAIN, Role.DELTA]
+    assert (store.tail_rows, store.status().counts.live, view.live) == (3, 179, 179)
+    assert live_ids(store) >= {"turn0-0", "turn3-19", "tail-0"}
+    assert not live_ids(store) & {"turn1-3", "turn2-5", "tail-1", "item-9"}
+    assert Store.open(reopened(store)).status().counts.live == 179
 
 
 def test_sizes_of_deltas_double() -> None:
@@ -72,7 +125,7 @@ def test_sizes_of_deltas_double() -> None:
     for number in range(1_000):
         labels = np.arange(4 * number, 4 * number + 4, dtype=np.uint64)
         live = {segment.generation: segment.count for segment in segments}
-        plan = choose_flush(segments, live, labels, 4, (), None)
+        plan = choose_flush(Deltas(segments, live, labels), 4)
         assert plan is not None
         segments = segments[: len(segments) - len(plan.merged)]
         first = plan.merged[0].min_label if plan.merged else int(labels[0])
