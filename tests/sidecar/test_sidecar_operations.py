@@ -138,6 +138,8 @@ async def test_a_rebuild_while_searches_and_deletes_go_on(filled: Program, folde
             deleted = 600
             while (status := await client.operation("demo", "rebuild.1"))["state"] in ("Queued", "Running"):
                 progress.append(status["progress"])
+                if deleted == 2_500:  # a slow machine: enough has been deleted meanwhile, and searches need some items
+                    continue
                 batch = names(5, first=deleted)
                 assert (await client.delete("demo", batch))["deleted_count"] == 5
                 gone.update(batch)
