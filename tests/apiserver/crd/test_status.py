@@ -11,8 +11,9 @@ from devcluster.api import Api, ApiError
 from tests.apiserver.crd.manifests import Object, apply_status, at, create, manifest, update
 from vectorindex.api import IndexDelete, IndexOptimize, IndexRebuild, VectorIndex
 from vectorindex.api.builds import BuildPodResult, BuildStatus
-from vectorindex.api.common import Condition, ConditionStatus, ParametersInForce, PodState
+from vectorindex.api.common import Condition, ConditionStatus, Parameters, ParametersInForce, PodState
 from vectorindex.api.indexdelete import DeletePodResult, IndexDeleteStatus
+from vectorindex.api.indexrebuild import IndexRebuildStatus
 from vectorindex.api.reasons import ConditionType, Reason
 from vectorindex.api.vectorindex import PodStatus, VectorIndexStatus
 
@@ -76,7 +77,7 @@ DELETE = IndexDeleteStatus(
         ),
     ),
 )
-REBUILD = OPTIMIZE = BuildStatus(
+OPTIMIZE = BuildStatus(
     observed_generation=1,
     conditions=(condition(ConditionType.SUCCEEDED, ConditionStatus.UNKNOWN, Reason.RUNNING),),
     progress_percent=42,
@@ -118,6 +119,7 @@ REBUILD = OPTIMIZE = BuildStatus(
         ),
     ),
 )
+REBUILD = IndexRebuildStatus(**dict(OPTIMIZE), index_parameters=Parameters(m=16, ef_construction=200, seed=7))
 
 
 @pytest.mark.parametrize(
