@@ -50,7 +50,7 @@ async def run_within(allowed: Allowance | None, job: BuildJob, progress: Callabl
     free = None if allowed is None else allowed.free(memory.held())
     arguments = [] if free is None else ["--memory", str(free)]
     child = await process.start("vectorindex.sidecar.builder", arguments, blas_threads=job.threads, pipes=True)
-    turns = _start_turns(child)
+    turns: asyncio.Task[None] | None = None
     watch = None if allowed is None else asyncio.create_task(_kill_when_eaten(child, allowed, job.kind))
     assert child.stdin is not None
     assert child.stdout is not None
@@ -58,6 +58,8 @@ async def run_within(allowed: Allowance | None, job: BuildJob, progress: Callabl
     try:
         child.stdin.write(pickle.dumps(job))
         async for message in _messages(child.stdout):
+            # Not before: a builder that is paused while it starts would stay, paused, if the front died then.
+            turns = turns or _start_turns(child)
             if isinstance(message, Progress):
                 progress(message.percent)
             else:
