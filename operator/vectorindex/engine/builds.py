@@ -86,11 +86,11 @@ class Builds:
         return bool(choose_merge(self._deltas(np.empty(0, np.uint64))))
 
     def _deltas(self, labels: NDArray[np.uint64]) -> Deltas:
-        planned = self._planned
+        kept, planned = self._index.kept, self._planned
         replacing = planned is not None and planned.session is None
         return Deltas(
-            self._index.segments,
-            self._index.tally.live,
+            kept.segments,
+            kept.tally.live,
             labels,
             sealed={old.generation for old in planned.view.segments} if planned and replacing else (),
             reserved=planned.session.first_label if planned and planned.session else None,
