@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import pickle
 import signal
 import sqlite3
+import subprocess
+import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.sidecar.program import Launch, Program, connect, eventually, names, real_vectors, rows
+from tests.sidecar.program import DEADLINE, Launch, Program, connect, eventually, names, real_vectors, rows
 
 SLOW = {"M": 24, "ef_construction": 500}
 
@@ -207,3 +210,11 @@ async def test_no_process_outlives_the_sidecar(filled: Program, how: str) -> Non
         assert filled.stop()[0] == 0
     else:
         filled.kill()
+
+
+@pytest.mark.parametrize("job", [b"", pickle.dumps(list(range(9)))[:-5]], ids=["nothing", "a part"])
+def test_a_builder_whose_job_does_not_come_whole_says_so_and_ends(job: bytes) -> None:
+    command = [sys.executable, "-m", "vectorindex.sidecar.builder", "--parent", str(os.getpid())]
+    ended = subprocess.run(command, input=job, capture_output=True, check=False, timeout=DEADLINE)
+    assert (ended.returncode, ended.stdout) == (1, b"")
+    assert ended.stderr == b"the sidecar that started this process has ended\n"

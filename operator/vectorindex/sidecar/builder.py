@@ -29,7 +29,10 @@ def main() -> None:
     arguments = parser.parse_args()
     child.begin(arguments.parent)
     os.nice(_NICE)
-    job: BuildJob = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the front, by our own pipe
+    try:
+        job: BuildJob = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the front, by our own pipe
+    except (EOFError, pickle.UnpicklingError):  # the pipe was closed within the job
+        sys.exit("the sidecar that started this process has ended")
     if arguments.memory is not None:
         process_memory.confine(arguments.memory, job.threads)
     threading.Thread(target=_end_with, args=(sys.stdin.buffer,), daemon=True).start()
