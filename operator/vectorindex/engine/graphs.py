@@ -19,6 +19,7 @@ from vectorindex.engine.distance import Neighbours, hnswlib_space, nearest, scan
 from vectorindex.engine.errors import CorruptFile
 from vectorindex.engine.files import verify_stamp
 from vectorindex.engine.hnsw_file import HnswFile, chunks
+from vectorindex.engine.labels import find
 from vectorindex.engine.params import Metric
 from vectorindex.engine.segments import Role, Segment, ViewSpec
 
@@ -66,9 +67,7 @@ class _Elements:
 
     def find(self, labels: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
         """Which of the labels (n,) are here, by their places, and at which elements."""
-        places = np.searchsorted(self._sorted, labels)
-        inside = places < len(self._sorted)
-        inside[inside] = self._sorted[places[inside]] == labels[inside]
+        inside, places = find(self._sorted, labels)
         return np.flatnonzero(inside), self._order[places[inside]]
 
     def dying(self, labels: NDArray[np.uint64]) -> NDArray[np.uint32]:

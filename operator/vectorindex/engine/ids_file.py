@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vectorindex.engine.errors import CorruptFile
+from vectorindex.engine.labels import find
 from vectorindex.engine.segments import Segment, ViewSpec
 from vectorindex.engine.view_change import ViewChange
 
@@ -107,9 +108,7 @@ class IdsFile:
 
     def rows_of(self, labels: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The row of each label (n,), -1 where this file does not hold it."""
-        rows = np.searchsorted(self.labels, labels)
-        inside = rows < len(self.labels)
-        inside[inside] = self.labels[rows[inside]] == labels[inside]
+        inside, rows = find(self.labels, labels)
         return np.where(inside, rows, -1)
 
 

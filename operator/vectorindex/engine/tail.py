@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vectorindex.engine.distance import Neighbours, nearest, stored_form
+from vectorindex.engine.labels import find
 from vectorindex.engine.params import Metric
 from vectorindex.engine.rows import Rows
 
@@ -56,9 +57,7 @@ class Tail:
     def mark_deleted(self, labels: NDArray[np.uint64]) -> None:
         """From now on these are not found; labels that are not here are ignored."""
         here, _, alive, count = self._content
-        places = np.searchsorted(here[:count], labels)
-        inside = places < count
-        inside[inside] = here[places[inside]] == labels[inside]
+        inside, places = find(here[:count], labels)
         alive[places[inside]] = False
 
     def scan(self, queries: NDArray[np.float32], k: int, threads: int) -> Neighbours:
