@@ -28,6 +28,7 @@ from vectorindex.reconcile.queue import Done, Failed, KeyedQueue, Outcome
 from vectorindex.reconcile.reconciler import Reconciler, is_temporary
 from vectorindex.reconcile.resync import Resync
 from vectorindex.reconcile.watchlist import Watchlist
+from vectorindex.wire.endpoint import Endpoint
 from vectorindex.wire.operations import DeletePreview, DeleteRequest, OperationBody, OperationStatus
 from vectorindex.wire.state import Configuration, IndexState
 
@@ -292,27 +293,27 @@ class SimulatedSidecars:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    async def state(self, address: str, index: str) -> IndexState:
+    async def state(self, endpoint: Endpoint) -> IndexState:
         uid = self._world.server.objects["VectorIndex", INDEX]["metadata"]["uid"]
-        return self._call(f"state {address}", address, lambda sidecar: sidecar.state(uid))
+        return self._call(f"state {endpoint.host}", endpoint, lambda sidecar: sidecar.state(uid))
 
-    async def configure(self, address: str, index: str, configuration: Configuration) -> None:
-        self._call(f"configure {address}", address, lambda sidecar: sidecar.configure(configuration))
+    async def configure(self, endpoint: Endpoint, configuration: Configuration) -> None:
+        self._call(f"configure {endpoint.host}", endpoint, lambda sidecar: sidecar.configure(configuration))
 
-    async def start(self, address: str, index: str, operation: str, body: OperationBody) -> OperationStatus:
-        return self._call(f"start {address}", address, lambda sidecar: sidecar.start(operation, body))
+    async def start(self, endpoint: Endpoint, operation: str, body: OperationBody) -> OperationStatus:
+        return self._call(f"start {endpoint.host}", endpoint, lambda sidecar: sidecar.start(operation, body))
 
-    async def operation(self, address: str, index: str, operation: str) -> OperationStatus:
-        return self._call(f"operation {address}", address, lambda sidecar: sidecar.look(operation))
+    async def operation(self, endpoint: Endpoint, operation: str) -> OperationStatus:
+        return self._call(f"operation {endpoint.host}", endpoint, lambda sidecar: sidecar.look(operation))
 
-    async def preview_delete(self, address: str, index: str, request: DeleteRequest) -> DeletePreview:
-        return self._call(f"preview {address}", address, lambda sidecar: sidecar.preview(request))
+    async def preview_delete(self, endpoint: Endpoint, request: DeleteRequest) -> DeletePreview:
+        return self._call(f"preview {endpoint.host}", endpoint, lambda sidecar: sidecar.preview(request))
 
-    async def cancel(self, address: str, index: str, operation: str) -> OperationStatus:
-        return self._call(f"cancel {address}", address, lambda sidecar: sidecar.cancel(operation))
+    async def cancel(self, endpoint: Endpoint, operation: str) -> OperationStatus:
+        return self._call(f"cancel {endpoint.host}", endpoint, lambda sidecar: sidecar.cancel(operation))
 
-    def _call(self, title: str, address: str, act: Callable[[Sidecar], Result]) -> Result:
-        sidecar = self._world.sidecars[address]
+    def _call(self, title: str, endpoint: Endpoint, act: Callable[[Sidecar], Result]) -> Result:
+        sidecar = self._world.sidecars[endpoint.host]
 
         def guarded() -> Result:
             if not sidecar.up:

@@ -12,6 +12,7 @@ from tests.loop.simulation import Server, SimulatedCluster, SimulatedSidecars, W
 from vectorindex.reconcile.keys import Key, Work
 from vectorindex.reconcile.ports import Ports
 from vectorindex.reconcile.runs import BuildReconciler
+from vectorindex.wire.endpoint import Endpoint
 from vectorindex.wire.state import IndexState
 
 REBUILD = {"indexRef": {"name": INDEX}}
@@ -24,10 +25,10 @@ class SlowSidecars(SimulatedSidecars):
         super().__init__(world)
         self.asked, self.answer = asyncio.Event(), asyncio.Event()
 
-    async def state(self, address: str, index: str) -> IndexState:
+    async def state(self, endpoint: Endpoint) -> IndexState:
         self.asked.set()
         await self.answer.wait()
-        return await super().state(address, index)
+        return await super().state(endpoint)
 
 
 def reconciler(world: World) -> tuple[BuildReconciler, SlowSidecars]:

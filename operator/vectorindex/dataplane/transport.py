@@ -95,8 +95,3 @@ def _error(status: int, content: bytes) -> Exception:
             return UnreachableError(f"{message} (HTTP status {status})")
         case _:
             return RefusedError(message, status)
-
-
-def base_url(host: str, port: int) -> str:
-    """The URL of a sidecar by its IP address or host name."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -308,9 +308,9 @@ def _calls(snapshot: BuildSnapshot, rows: Rows, verb: Verb) -> tuple[Call, ...]:
     members = {member.name: member for member in snapshot.members}
     body = build_body(snapshot.run)
     return tuple(
-        Call(row.name, address, verb, _operation(snapshot, row), body)
+        Call(endpoint, verb, _operation(snapshot, row), body)
         for row in rows
-        if (address := members[row.name].address) is not None
+        if (endpoint := members[row.name].endpoint) is not None
     )
 
 

@@ -108,9 +108,7 @@ def decide(snapshot: DeleteSnapshot) -> Decision:
 
     return Work(
         tuple(
-            Call(member.name, member.address, verb(member), uid, body)
-            for member in snapshot.members
-            if member.address is not None
+            Call(member.endpoint, verb(member), uid, body) for member in snapshot.members if member.endpoint is not None
         )
     )
 

@@ -26,6 +26,7 @@ from vectorindex.domain.rollout import Rollout
 from vectorindex.domain.run import BuildRun
 from vectorindex.domain.verdicts import Policy, Verdict, counted, enumerate_names, first_violation
 from vectorindex.wire import state as wire
+from vectorindex.wire.endpoint import Endpoint
 from vectorindex.wire.state import Configuration, IndexState
 from vectorindex.wire.text import rounded
 
@@ -59,8 +60,7 @@ class IndexSnapshot:
 class Configure:
     """Set a pod's configuration."""
 
-    pod: str
-    address: str
+    endpoint: Endpoint
     configuration: Configuration
 
 
@@ -92,9 +92,9 @@ def decide(snapshot: IndexSnapshot) -> IndexActions:
     return IndexActions(
         apply=tuple(child for child in free if child.step is Step.APPLY and not snapshot.is_held(child)),
         configure=tuple(
-            Configure(member.name, member.address, wanted)
+            Configure(member.endpoint, wanted)
             for member in snapshot.members
-            if member.address is not None
+            if member.endpoint is not None
             and isinstance(member.answer, IndexState)
             and differs(wanted, member.answer.configuration)
         ),

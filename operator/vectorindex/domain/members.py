@@ -11,31 +11,32 @@ from dataclasses import dataclass
 from typing import Any
 
 from vectorindex.api import VectorIndex, names
+from vectorindex.wire.endpoint import Endpoint
 from vectorindex.wire.state import IndexState
 
 
 @dataclass(frozen=True)
 class Pod:
-    """What is needed of a Pod. ``address`` is None while its sidecar does not run; ``held_by`` is then the cause, if
+    """What is needed of a Pod. ``endpoint`` is None while its sidecar does not run; ``held_by`` is then the cause, if
     Kubernetes gives one."""
 
     name: str
     uid: str
-    address: str | None
+    endpoint: Endpoint | None
     ready: bool
     held_by: str | None = None
 
     @classmethod
-    def read(cls, manifest: Mapping[str, Any]) -> Pod:
-        """From the object of the API."""
+    def read(cls, manifest: Mapping[str, Any], index: str) -> Pod:
+        """From the object of the API; ``index``: the name of the one whose pod it is."""
         metadata, status = manifest["metadata"], manifest.get("status", {})
         conditions = {condition["type"]: condition for condition in status.get("conditions", ())}
         held_by = _waiting_reason(status) or _unschedulable(conditions)
-        runs = status.get("phase") == "Running" and held_by is None
+        host = status.get("podIP") if status.get("phase") == "Running" and held_by is None else None
         return cls(
             name=metadata["name"],
             uid=metadata["uid"],
-            address=status.get("podIP") if runs else None,
+            endpoint=Endpoint(metadata["namespace"], index, metadata["name"], host, names.PORT) if host else None,
             ready=conditions.get("Ready", {}).get("status") == "True" and "deletionTimestamp" not in metadata,
             held_by=held_by,
         )
@@ -80,9 +81,9 @@ class Member:
     answer: Answer
 
     @property
-    def address(self) -> str | None:
+    def endpoint(self) -> Endpoint | None:
         """Where the pod may be called: None unless it answers as this index."""
-        return self.pod.address if self.pod is not None and isinstance(self.answer, IndexState) else None
+        return self.pod.endpoint if self.pod is not None and isinstance(self.answer, IndexState) else None
 
     @property
     def trouble(self) -> str | None:
@@ -104,7 +105,7 @@ STARTING = NoAnswer("does not run yet")
 
 def members(index: VectorIndex, pods: Iterable[Pod], answers: Mapping[str, Answer]) -> tuple[Member, ...]:
     """The pods of the index in order of their ordinals, 0 to replicas - 1. ``answers``: by name, of every pod that
-    has an address."""
+    has an endpoint."""
     by_name = {pod.name: pod for pod in pods}
     found = []
     for ordinal in range(index.spec.managed.replicas):
@@ -112,7 +113,7 @@ def members(index: VectorIndex, pods: Iterable[Pod], answers: Mapping[str, Answe
         pod = by_name.get(name)
         if pod is None:
             found.append(Member(name, None, MISSING))
-        elif pod.address is None:
+        elif pod.endpoint is None:
             found.append(Member(name, pod, NoAnswer(f"does not run: {pod.held_by}") if pod.held_by else STARTING))
         else:
             found.append(Member(name, pod, answers[name]))

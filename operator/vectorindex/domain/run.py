@@ -19,6 +19,7 @@ from vectorindex.api.reasons import ConditionType, Reason
 from vectorindex.domain.conditions import FALSE, TRUE, UNKNOWN, build_conditions, run_facts
 from vectorindex.domain.members import Member, NoAnswer
 from vectorindex.domain.verdicts import Verdict
+from vectorindex.wire.endpoint import Endpoint
 from vectorindex.wire.operations import DeletePreview, OperationBody, OperationStatus
 
 GRACE = timedelta(seconds=60)
@@ -80,11 +81,14 @@ class Verb(Enum):
 class Call:
     """One call of a pod. ``body`` is None only where the verb is CANCEL."""
 
-    pod: str
-    address: str
+    endpoint: Endpoint
     verb: Verb
     operation: str
     body: OperationBody | None = None
+
+    @property
+    def pod(self) -> str:
+        return self.endpoint.pod
 
 
 @dataclass(frozen=True)

@@ -84,9 +84,9 @@ def stop_work(frame: Frame, operations: Operations) -> Work:
     """Cancel them on every pod that answers. What a pod has done it keeps, and says so again."""
     return Work(
         tuple(
-            Call(member.name, member.address, Verb.CANCEL, operations[member.name])
+            Call(member.endpoint, Verb.CANCEL, operations[member.name])
             for member in frame.members
-            if member.address is not None and member.name in operations
+            if member.endpoint is not None and member.name in operations
         )
     )
 
@@ -99,7 +99,7 @@ def stopped(frame: Frame, operations: Operations, rows: Iterable[PodResult], rep
         for member in frame.members
         if member.name in operations
         and member.pod is not None
-        and member.pod.address is not None
+        and member.pod.endpoint is not None
         and not isinstance(replies.get(member.name), OperationStatus)
     ]
     if busy or (silent and _is_patient(frame)):

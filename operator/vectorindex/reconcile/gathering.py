@@ -14,6 +14,7 @@ from vectorindex.dataplane.errors import SidecarError
 from vectorindex.domain.members import Answer, Member, NoAnswer, Pod, judge, members
 from vectorindex.domain.run import BuildRun
 from vectorindex.reconcile.ports import Manifest, Ports
+from vectorindex.wire.endpoint import Endpoint
 
 BUILDS: tuple[type[BuildRun], ...] = (IndexRebuild, IndexOptimize)
 """The kinds that share one line for each index."""
@@ -34,19 +35,21 @@ async def gather_index(ports: Ports, namespace: str, name: str) -> VectorIndex |
 async def gather_members(ports: Ports, index: VectorIndex) -> tuple[Member, ...]:
     """The pods that the index should have, each asked for its state, all at once."""
     labels = names.selector_text(index.metadata.name)
-    pods = [Pod.read(manifest) for manifest in await ports.cluster.pods(index.metadata.namespace, labels)]
-    running = [pod for pod in pods if pod.address is not None]
-    answers = await asyncio.gather(*(_ask(ports, index, pod) for pod in running))
-    return members(index, pods, {pod.name: answer for pod, answer in zip(running, answers, strict=True)})
+    pods = [
+        Pod.read(manifest, index.metadata.name)
+        for manifest in await ports.cluster.pods(index.metadata.namespace, labels)
+    ]
+    running = [pod.endpoint for pod in pods if pod.endpoint is not None]
+    answers = await asyncio.gather(*(_ask(ports, index, endpoint) for endpoint in running))
+    return members(index, pods, {each.pod: answer for each, answer in zip(running, answers, strict=True)})
 
 
-async def _ask(ports: Ports, index: VectorIndex, pod: Pod) -> Answer:
-    assert pod.address is not None
+async def _ask(ports: Ports, index: VectorIndex, endpoint: Endpoint) -> Answer:
     try:
-        state = await ports.sidecars.state(pod.address, index.metadata.name)
+        state = await ports.sidecars.state(endpoint)
     except SidecarError as error:
         return NoAnswer(str(error))
-    return judge(index, pod.name, state)
+    return judge(index, endpoint.pod, state)
 
 
 async def gather_builds(ports: Ports, namespace: str, index: str) -> list[BuildRun]:

@@ -59,7 +59,7 @@ class IndexReconciler:
         snapshot = await self._gather(manifest, index)
         actions = decide(snapshot)
         applied = await self._apply(actions.apply)
-        await asyncio.gather(*(self._configure(key.name, action) for action in actions.configure))
+        await asyncio.gather(*(self._configure(action) for action in actions.configure))
         summary = summarize(snapshot, applied)
         if not summary.write:
             return summary.again
@@ -117,11 +117,11 @@ class IndexReconciler:
                 logger.info("applied %s in %s: %s", child.title, namespace, child.difference)
         return Applied(tuple(changed), rejected)
 
-    async def _configure(self, index: str, action: Configure) -> None:
+    async def _configure(self, action: Configure) -> None:
         try:
-            await self._ports.sidecars.configure(action.address, index, action.configuration)
+            await self._ports.sidecars.configure(action.endpoint, action.configuration)
         except SidecarError as error:
-            logger.warning("pod %s does not take its configuration: %s", action.pod, error)
+            logger.warning("pod %s does not take its configuration: %s", action.endpoint.pod, error)
 
     async def _record(self, manifest: Manifest, old: VectorIndexStatus, new: VectorIndexStatus) -> None:
         for kind, bad in (

@@ -121,7 +121,7 @@ class RunReconciler(ABC, Generic[Snapshot]):
         """The step that follows from a snapshot."""
         decision, run = self._decide(snapshot), snapshot.run
         calls = decision.calls if isinstance(decision, Work) else ()
-        replies = await execute(self._ports, run.spec.index_ref.name, calls)
+        replies = await execute(self._ports, calls)
         summary = self._summarize(snapshot, decision, replies)
         await self._write(manifest, run.status, summary.status)
         return summary.again
@@ -251,27 +251,27 @@ class BuildReconciler(RunReconciler[build.BuildSnapshot]):
         return build.summarize(snapshot, decision, replies)
 
 
-async def execute(ports: Ports, index: str, calls: tuple[Call, ...]) -> Replies:
+async def execute(ports: Ports, calls: tuple[Call, ...]) -> Replies:
     """Make the calls, all at once; failures are values."""
-    replies = await asyncio.gather(*(_call(ports, index, call) for call in calls))
+    replies = await asyncio.gather(*(_call(ports, call) for call in calls))
     return {call.pod: reply for call, reply in zip(calls, replies, strict=True)}
 
 
-async def _call(ports: Ports, index: str, call: Call) -> Reply:
+async def _call(ports: Ports, call: Call) -> Reply:
     sidecars = ports.sidecars
     try:
         if call.verb is Verb.CANCEL:
-            return await sidecars.cancel(call.address, index, call.operation)
+            return await sidecars.cancel(call.endpoint, call.operation)
         assert call.body is not None
         if call.verb is Verb.PREVIEW:
             assert isinstance(call.body, DeleteBody)
-            return await sidecars.preview_delete(call.address, index, call.body.request)
+            return await sidecars.preview_delete(call.endpoint, call.body.request)
         if call.verb is Verb.LOOK:
             try:
-                return await sidecars.operation(call.address, index, call.operation)
+                return await sidecars.operation(call.endpoint, call.operation)
             except dataplane.NotFoundError:
                 pass  # a new volume, or the start never arrived
-        return await sidecars.start(call.address, index, call.operation, call.body)
+        return await sidecars.start(call.endpoint, call.operation, call.body)
     except dataplane.OtherRequestError as error:
         return Refused(str(error), other=True)
     except dataplane.RefusedError as error:

@@ -79,9 +79,8 @@ class Sweeper:
         """Cancel what can be; returns what is not known to be finished, of pods that the index still has."""
         by_name = {member.name: member for member in members}
         left = {(pod, identifier): operation for (pod, identifier), operation in left.items() if pod in by_name}
-        called = [each for each in left if by_name[each[0]].address is not None]
-        name = index["metadata"]["name"]
-        states = await asyncio.gather(*(self._cancel(name, by_name[pod], identifier) for pod, identifier in called))
+        called = [each for each in left if by_name[each[0]].endpoint is not None]
+        states = await asyncio.gather(*(self._cancel(by_name[pod], identifier) for pod, identifier in called))
         answered = dict(zip(called, states, strict=True))
         cancelled = [
             (pod, left[pod, identifier])
@@ -102,11 +101,11 @@ class Sweeper:
             return True
         return RunStatus.model_validate(manifest.get("status", {})).finished
 
-    async def _cancel(self, index: str, member: Member, operation: str) -> OperationState | None:
+    async def _cancel(self, member: Member, operation: str) -> OperationState | None:
         """The operation's state then, None where the pod gives no answer."""
-        assert member.address is not None
+        assert member.endpoint is not None
         try:
-            return (await self._ports.sidecars.cancel(member.address, index, operation)).state
+            return (await self._ports.sidecars.cancel(member.endpoint, operation)).state
         except SidecarError as error:
             logger.warning("pod %s does not cancel operation %s: %s", member.name, operation, error)
             return None
@@ -129,7 +128,7 @@ class Sweeper:
 
 def _is_silent(member: Member) -> bool:
     """Its sidecar runs, and does not say what it is at."""
-    runs = member.pod is not None and member.pod.address is not None
+    runs = member.pod is not None and member.pod.endpoint is not None
     return runs and isinstance(member.answer, NoAnswer) and not isinstance(member.answer, WrongIdentity)
 
 

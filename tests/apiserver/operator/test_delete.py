@@ -74,7 +74,7 @@ def test_a_dry_run_says_what_would_go_and_nothing_goes(index: World) -> None:
     after = [state.sequence for state in index.states(INDEX)]
     assert [after[0], after[2]] == [before[0], before[2]]
     uid = index.get("IndexDelete", "dry")["metadata"]["uid"]
-    assert not any(uid in index.operations(INDEX, f"words-{ordinal}") for ordinal in range(3))
+    assert not any(uid in index.operations(f"words-{ordinal}") for ordinal in range(3))
 
 
 def test_a_delete_beyond_its_limit_takes_nothing_from_any_pod(index: World) -> None:
@@ -88,11 +88,11 @@ def test_a_delete_beyond_its_limit_takes_nothing_from_any_pod(index: World) -> N
 
 def test_a_limited_delete_waits_for_every_pod_before_the_first_one_deletes(index: World) -> None:
     index.take_down("words-2")
-    before = index.operations(INDEX, "words-0").keys()
+    before = index.operations("words-0").keys()
     delete(index, "limited", externalIDs=["item-501", "item-502"], maxDeletePercent=1)
     condition = index.reason("IndexDelete", "limited", "PodsUnreachable")
     assert "nothing is deleted before every pod has said what would go" in condition["message"]
-    assert index.operations(INDEX, "words-0").keys() == before
+    assert index.operations("words-0").keys() == before
     index.bring_back("words-2")
     status = index.finished("IndexDelete", "limited")
     assert (conditions(status)["Succeeded"]["reason"], status["deletedCount"]) == ("Completed", 2)

@@ -56,7 +56,7 @@ def test_a_build_that_failed_is_tried_again_as_another_operation(index: World) -
     assert conditions(status)["Succeeded"]["reason"] == "Completed"
     assert [row["attempt"] for row in status["pods"]] == [2, 1, 1]
     uid = index.get("IndexRebuild", "again")["metadata"]["uid"]
-    states = {name: each.state.value for name, each in index.operations(INDEX, pod).items() if name.startswith(uid)}
+    states = {name: each.state.value for name, each in index.operations(pod).items() if name.startswith(uid)}
     assert states == {f"{uid}.1": "Failed", f"{uid}.2": "Succeeded"}
 
 

@@ -133,7 +133,5 @@ def test_a_rebuild_whose_object_is_deleted_is_cancelled(index: World, operator_d
     index.delete("IndexRebuild", name)
     if operator_down:
         index.operator.start()
-    eventually(
-        lambda: index.operations(INDEX, f"{INDEX}-0")[f"{uid}.1"].state == "Cancelled", "its operation is cancelled"
-    )
-    assert f"{uid}.1" not in index.operations(INDEX, f"{INDEX}-1")
+    eventually(lambda: index.operations(f"{INDEX}-0")[f"{uid}.1"].state == "Cancelled", "its operation is cancelled")
+    assert f"{uid}.1" not in index.operations(f"{INDEX}-1")

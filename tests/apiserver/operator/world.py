@@ -24,9 +24,11 @@ from devcluster.api import Api, ApiError
 from devcluster.fake_node import FakeNode
 from vectorindex.api import KINDS
 from vectorindex.api.common import API_VERSION
+from vectorindex.api.names import PORT
 from vectorindex.dataplane.items import Replicas, SidecarIndex
-from vectorindex.dataplane.operations import PORT, Sidecars
-from vectorindex.dataplane.transport import Transport, base_url
+from vectorindex.dataplane.operations import Sidecars
+from vectorindex.dataplane.transport import Transport
+from vectorindex.wire.endpoint import Endpoint
 from vectorindex.wire.operations import OperationStatus
 from vectorindex.wire.state import IndexState
 
@@ -41,9 +43,9 @@ Result = TypeVar("Result")
 class Sidecar:
     """One pod's process; it keeps its address and its volume over restarts."""
 
-    def __init__(self, folder: Path, pod: str, address: str) -> None:
-        self.address = address
-        self._folder, self._pod = folder, pod
+    def __init__(self, folder: Path, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self._folder, self._pod = folder, endpoint.pod
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, identity: str) -> None:
@@ -57,7 +59,7 @@ class Sidecar:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "vectorindex.sidecar", "--data-dir", self._folder / "data"),
-                    *("--host", self.address, "--port", str(PORT), "--identity", self._folder / "identity.json"),
+                    *("--host", self.endpoint.host, "--port", str(PORT), "--identity", self._folder / "identity.json"),
                 ],
                 stdout=log,
                 stderr=log,
@@ -99,7 +101,7 @@ class Sidecar:
     def _is_ready(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, f"{self._pod} ended with {self._process.returncode}"
-        return http_status(f"{base_url(self.address, PORT)}/readyz") == 200
+        return http_status(f"{self.endpoint.url}/readyz") == 200
 
 
 class Operator:
@@ -265,7 +267,7 @@ class World:
 
     def load_into(self, pod: str, index: str, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """Write the items to one pod only."""
-        url = base_url(self._sidecars[pod].address, PORT)
+        url = self._sidecars[pod].endpoint.url
         self._call(lambda transport: SidecarIndex(transport, url, index).load(ids, vectors))
 
     def search(self, index: str, query: NDArray[np.float32], k: int = 10) -> list[list[str]]:
@@ -279,13 +281,13 @@ class World:
     def states(self, index: str) -> list[IndexState]:
         async def ask(transport: Transport) -> list[IndexState]:
             sidecars = Sidecars(transport)
-            return [await sidecars.state(each.address, index) for each in self._of(index)]
+            return [await sidecars.state(each.endpoint) for each in self._of(index)]
 
         return self._call(ask)
 
-    def operations(self, index: str, pod: str) -> dict[str, OperationStatus]:
+    def operations(self, pod: str) -> dict[str, OperationStatus]:
         async def ask(transport: Transport) -> dict[str, OperationStatus]:
-            listed = await Sidecars(transport).operations(self._sidecars[pod].address, index)
+            listed = await Sidecars(transport).operations(self._sidecars[pod].endpoint)
             return {operation.id: operation for operation in listed.operations}
 
         return self._call(ask)
@@ -294,7 +296,7 @@ class World:
         return [self._sidecars[pod] for pod in sorted(self._sidecars) if pod.rpartition("-")[0] == index]
 
     def _replicas(self, transport: Transport, index: str) -> list[SidecarIndex]:
-        return [SidecarIndex(transport, base_url(each.address, PORT), index) for each in self._of(index)]
+        return [SidecarIndex(transport, each.endpoint.url, index) for each in self._of(index)]
 
     def _call(self, work: Callable[[Transport], Awaitable[Result]]) -> Result:
         async def run() -> Result:
@@ -309,11 +311,12 @@ class World:
         identity = self.api.get(f"/api/v1/namespaces/{self.namespace}/configmaps/{index}-identity")
         with self._lock:
             if name not in self._sidecars:
-                address = f"{self._network}.{len(self._sidecars) + 1}"
-                self._sidecars[name] = Sidecar(self._folder / name, name, address)
+                host = f"{self._network}.{len(self._sidecars) + 1}"
+                endpoint = Endpoint(self.namespace, index, name, host, PORT)
+                self._sidecars[name] = Sidecar(self._folder / name, endpoint)
             sidecar = self._sidecars[name]
         sidecar.start(identity["data"]["identity.json"])
-        return sidecar.address
+        return sidecar.endpoint.host
 
     def _tear_down(self, pod: Object) -> None:
         self._sidecars[pod["metadata"]["name"]].stop()

@@ -18,7 +18,8 @@ from vectorindex.dataplane.errors import (
     UnreachableError,
 )
 from vectorindex.dataplane.operations import Sidecars
-from vectorindex.dataplane.transport import Transport, base_url
+from vectorindex.dataplane.transport import Transport
+from vectorindex.wire.endpoint import Endpoint
 
 
 @asynccontextmanager
@@ -30,7 +31,7 @@ async def serving(answer: Callable[[web.Request], Awaitable[web.Response]]) -> A
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
-        yield base_url("127.0.0.1", runner.addresses[0][1])
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
 
@@ -75,9 +76,9 @@ async def test_an_answer_is_json() -> None:
 
 async def test_a_program_of_another_kind_is_not_taken_for_a_sidecar() -> None:
     async with answering(200, '{"a": 1}') as url, Transport() as transport:
-        sidecars = Sidecars(transport, port=int(url.rpartition(":")[2]))
+        endpoint = Endpoint("default", "vi", "vi-0", "127.0.0.1", int(url.rpartition(":")[2]))
         with pytest.raises(UnreachableError, match="not a IndexState"):
-            await sidecars.state("127.0.0.1", "vi")
+            await Sidecars(transport).state(endpoint)
 
 
 async def test_a_port_that_nobody_listens_on() -> None:
@@ -85,7 +86,7 @@ async def test_a_port_that_nobody_listens_on() -> None:
         free.bind(("127.0.0.1", 0))
         async with Transport() as transport:
             with pytest.raises(UnreachableError, match=r"^connection refused$"):
-                await transport.call("GET", base_url("127.0.0.1", free.getsockname()[1]))
+                await transport.call("GET", f"http://127.0.0.1:{free.getsockname()[1]}")
 
 
 async def test_a_server_that_does_not_answer_is_given_up() -> None:
@@ -96,7 +97,3 @@ async def test_a_server_that_does_not_answer_is_given_up() -> None:
     async with serving(silent) as url, Transport() as transport:
         with pytest.raises(UnreachableError, match=r"no answer within 0\.1 s"):
             await transport.call("GET", url, timeout=0.1)
-
-
-def test_an_address_of_ipv6_is_put_into_brackets() -> None:
-    assert base_url("fd00::1", 8080) == "http://[fd00::1]:8080"

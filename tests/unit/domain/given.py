@@ -7,6 +7,7 @@ from typing import Any
 
 from vectorindex.api import IndexDelete, IndexOptimize, IndexRebuild, VectorIndex
 from vectorindex.domain.members import Answer, Member, NoAnswer, Pod
+from vectorindex.wire.endpoint import Endpoint
 from vectorindex.wire.operations import (
     BeforeAfter,
     Computations,
@@ -63,9 +64,13 @@ def state(pod: str = "vi-0", live: int = 100, deleted: int = 0, delta: int = 0, 
     return answered.model_copy(update=changes)
 
 
+def pod_of(name: str, ready: bool = True) -> Pod:
+    return Pod(name, f"uid-{name}", Endpoint("default", "vi", name, f"address-of-{name}", 8080), ready)
+
+
 def member(ordinal: int, answer: Answer | None = None, ready: bool = True) -> Member:
     name = f"vi-{ordinal}"
-    return Member(name, Pod(name, f"uid-{name}", f"10.0.0.{ordinal}", ready), answer or state(name))
+    return Member(name, pod_of(name, ready), answer or state(name))
 
 
 def missing(ordinal: int) -> Member:

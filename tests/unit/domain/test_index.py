@@ -220,7 +220,7 @@ def test_every_pod_gets_the_configuration_that_it_does_not_have() -> None:
     done = Configuration(ef_search=100, deleted_percent=30, delta_percent=10, min_items=1_000, threads=2, desired_m=32)
     members = (member(0), member(1, state("vi-1", configuration=done)), member(2, NoAnswer("connection refused")))
     configure = decide(snapshot(index=wanted, members=members)).configure
-    assert [(each.pod, each.configuration) for each in configure] == [("vi-0", done)]
+    assert [(each.endpoint.pod, each.configuration) for each in configure] == [("vi-0", done)]
 
 
 @pytest.mark.parametrize(

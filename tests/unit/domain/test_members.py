@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.unit.domain.given import UID, index, state
+from tests.unit.domain.given import UID, index, pod_of, state
 from vectorindex.domain.members import NoAnswer, Pod, WrongIdentity, judge, members, troubles
+from vectorindex.wire.endpoint import Endpoint
 from vectorindex.wire.state import IndexState, PodIdentity
 
 OURS = PodIdentity(namespace="default", index="vi", uid=UID, pod="vi-0")
@@ -41,7 +43,10 @@ def test_our_own_answer_counts() -> None:
 
 def pod(name: str, **changes: Any) -> dict[str, Any]:
     status = {"phase": "Running", "podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
-    return {"metadata": {"name": name, "uid": "u", **changes.pop("metadata", {})}, "status": {**status, **changes}}
+    return {
+        "metadata": {"name": name, "namespace": "default", "uid": "u", **changes.pop("metadata", {})},
+        "status": {**status, **changes},
+    }
 
 
 @pytest.mark.parametrize(
@@ -51,12 +56,13 @@ def pod(name: str, **changes: Any) -> dict[str, Any]:
         pytest.param(pod("p", phase="Pending"), None, True, id="not running"),
         pytest.param(pod("p", conditions=[{"type": "Ready", "status": "False"}]), "10.0.0.1", False, id="not ready"),
         pytest.param(pod("p", metadata={"deletionTimestamp": "t"}), "10.0.0.1", False, id="going away"),
-        pytest.param({"metadata": {"name": "p", "uid": "u"}}, None, False, id="just created"),
+        pytest.param({"metadata": {"name": "p", "namespace": "default", "uid": "u"}}, None, False, id="just created"),
     ],
 )
 def test_what_is_read_of_a_pod(manifest: dict[str, Any], address: str | None, ready: bool) -> None:
-    read = Pod.read(manifest)
-    assert (read.address, read.ready) == (address, ready)
+    read = Pod.read(manifest, "vi")
+    assert read.endpoint == (None if address is None else Endpoint("default", "vi", "p", address, 8080))
+    assert read.ready == ready
 
 
 def container(name: str, **state: Any) -> dict[str, Any]:
@@ -91,19 +97,23 @@ def container(name: str, **state: Any) -> dict[str, Any]:
     ],
 )
 def test_why_a_pod_does_not_run(manifest: dict[str, Any], trouble: str | None) -> None:
-    [first, *_] = members(index(), [Pod.read(manifest)], {"vi-0": state("vi-0")})
+    [first, *_] = members(index(), [Pod.read(manifest, "vi")], {"vi-0": state("vi-0")})
     assert first.trouble == trouble
 
 
 def test_members_are_the_ordinals_below_replicas() -> None:
     names = ("vi-0", "vi-1", "vi-3", "vi-01", "other-2")
-    pods = [Pod(name, "u", None if name == "vi-1" else "10.0.0.1", True) for name in names]
+    pods = [replace(pod_of(name), endpoint=None) if name == "vi-1" else pod_of(name) for name in names]
     found = members(index(), pods, {name: state(name) for name in names})
-    assert [(member.name, member.address) for member in found] == [("vi-0", "10.0.0.1"), ("vi-1", None), ("vi-2", None)]
+    assert [(member.name, member.endpoint) for member in found] == [
+        ("vi-0", pod_of("vi-0").endpoint),
+        ("vi-1", None),
+        ("vi-2", None),
+    ]
     assert troubles(found) == ("vi-1 does not run yet", "vi-2 does not exist")
 
 
-def test_a_pod_that_does_not_answer_has_no_address_to_call() -> None:
-    [first, *_] = members(index(), [Pod("vi-0", "u", "10.0.0.1", True)], {"vi-0": NoAnswer("connection refused")})
-    assert first.address is None
+def test_a_pod_that_does_not_answer_is_not_called() -> None:
+    [first, *_] = members(index(), [pod_of("vi-0")], {"vi-0": NoAnswer("connection refused")})
+    assert first.endpoint is None
     assert first.trouble == "connection refused"
