@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 from urllib.parse import quote
 
 from pydantic import ValidationError
 
 from vectorindex.dataplane.errors import UnreachableError
-from vectorindex.dataplane.transport import WRITE_TIMEOUT, Transport
+from vectorindex.dataplane.transport import READ_TIMEOUT, WRITE_TIMEOUT, Transport
 from vectorindex.wire.base import WireModel
 from vectorindex.wire.endpoint import Endpoint
 from vectorindex.wire.operations import DeletePreview, DeleteRequest, OperationBody, OperationList, OperationStatus
 from vectorindex.wire.state import Configuration, IndexState
 
 Model = TypeVar("Model", bound=WireModel)
+Headers = Callable[[Endpoint], Mapping[str, str]]
+"""What a call of this sidecar carries beside its body: in whose name it comes."""
 
 
 class Sidecars:
     """The sidecars of all pods. All methods raise SidecarError."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, headers: Headers = lambda _: {}) -> None:
+        """``headers`` are asked for anew for each call."""
         self._transport = transport
+        self._headers = headers
 
     async def state(self, endpoint: Endpoint) -> IndexState:
         """What the pod says of its index."""
-        return _read(IndexState, await self._transport.call("GET", _url(endpoint, "state")))
+        return _read(IndexState, await self._call("GET", endpoint, "state"))
 
     async def configure(self, endpoint: Endpoint, configuration: Configuration) -> None:
         """Set what is set in ``configuration``; it is kept on the volume."""
-        url = _url(endpoint, "configuration")
-        await self._transport.call("PUT", url, body=configuration.to_json())
+        await self._call("PUT", endpoint, "configuration", body=configuration)
 
     async def start(self, endpoint: Endpoint, operation: str, body: OperationBody) -> OperationStatus:
         """Start the operation, or return how far it is: the same call any number of times is one operation.
@@ -38,10 +42,8 @@ class Sidecars:
         Raises:
             OtherRequestError: the operation exists, with another request.
         """
-        url = _url(endpoint, "operations", operation)
-        return _read(
-            OperationStatus, await self._transport.call("PUT", url, body=body.to_json(), timeout=WRITE_TIMEOUT)
-        )
+        answer = await self._call("PUT", endpoint, "operations", operation, body=body, timeout=WRITE_TIMEOUT)
+        return _read(OperationStatus, answer)
 
     async def operation(self, endpoint: Endpoint, operation: str) -> OperationStatus:
         """How far an operation is.
@@ -49,28 +51,32 @@ class Sidecars:
         Raises:
             NotFoundError: it was not accepted so far; a start under way may still arrive.
         """
-        url = _url(endpoint, "operations", operation)
-        return _read(OperationStatus, await self._transport.call("GET", url))
+        return _read(OperationStatus, await self._call("GET", endpoint, "operations", operation))
 
     async def cancel(self, endpoint: Endpoint, operation: str) -> OperationStatus:
         """Cancel an operation; one that has finished stays as it is, an unknown one can never start."""
-        url = _url(endpoint, "operations", operation)
-        return _read(OperationStatus, await self._transport.call("DELETE", url))
+        return _read(OperationStatus, await self._call("DELETE", endpoint, "operations", operation))
 
     async def preview_delete(self, endpoint: Endpoint, request: DeleteRequest) -> DeletePreview:
         """What a delete would do now."""
-        url = _url(endpoint, "delete-preview")
-        body = request.to_json()
-        return _read(DeletePreview, await self._transport.call("POST", url, body=body, timeout=WRITE_TIMEOUT))
+        answer = await self._call("POST", endpoint, "delete-preview", body=request, timeout=WRITE_TIMEOUT)
+        return _read(DeletePreview, answer)
 
     async def operations(self, endpoint: Endpoint) -> OperationList:
         """All operations that the volume remembers."""
-        return _read(OperationList, await self._transport.call("GET", _url(endpoint, "operations")))
+        return _read(OperationList, await self._call("GET", endpoint, "operations"))
 
-
-def _url(endpoint: Endpoint, *path: str) -> str:
-    parts = "/".join(quote(part, safe="") for part in (endpoint.index, *path))
-    return f"{endpoint.url}/v1/indexes/{parts}"
+    async def _call(
+        self, method: str, endpoint: Endpoint, *path: str, body: WireModel | None = None, timeout: float = READ_TIMEOUT
+    ) -> object:
+        parts = "/".join(quote(part, safe="") for part in (endpoint.index, *path))
+        return await self._transport.call(
+            method,
+            f"{endpoint.url}/v1/indexes/{parts}",
+            body=None if body is None else body.to_json(),
+            headers=self._headers(endpoint),
+            timeout=timeout,
+        )
 
 
 def _read(model: type[Model], answer: object) -> Model:

@@ -43,6 +43,7 @@ class Transport:
         body: Mapping[str, Any] | None = None,
         data: bytes | None = None,
         query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         timeout: float = READ_TIMEOUT,
     ) -> Any:
         """Send one request, with a JSON ``body`` or with bytes, and return the JSON that is answered.
@@ -51,10 +52,10 @@ class Transport:
             UnreachableError, NotFoundError, OtherRequestError, RefusedError
         """
         limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
-        headers = {"Content-Type": "application/octet-stream"} if data is not None else None
+        sent = {**(headers or {}), **({"Content-Type": "application/octet-stream"} if data is not None else {})}
         try:
             async with self._session.request(
-                method, url, json=body, data=data, params=query, headers=headers, timeout=limits
+                method, url, json=body, data=data, params=query, headers=sent, timeout=limits
             ) as response:
                 content = await response.read()
         except TimeoutError as error:
