@@ -22,6 +22,8 @@ from vectorindex.engine.params import Metric
 NOISE_NEIGHBOUR = 10
 NO_ITEM = np.iinfo(np.uint64).max
 """Stands for the item that a query was made from where it was made from none."""
+COUNTED_AT_ONCE = 64
+"""Queries whose answers are compared with the truth together: bounds the memory, whatever k is."""
 LOOKED_AT = 1_000
 """So many items at least are read for the distance of that neighbour; of more items as many, up to a tenth."""
 
@@ -164,22 +166,27 @@ def recall(sample: RecallSample, found: Neighbours, dead: NDArray[np.uint64]) ->
     could be found is left. ``dead`` are labels deleted since the sample was made. An answer as near as the k-th of
     the truth counts like it, so that equal vectors are not told apart by their labels."""
     hits = possible = 0
-    truth_dead = np.isin(sample.truth_labels, dead)
-    found_dead = np.isin(found.labels, dead) | (found.labels > sample.newest)
-    for query in range(len(sample.queries)):
-        alive = ~truth_dead[query]
-        truth = sample.truth_labels[query][alive][: sample.k]
-        if not len(truth):
-            continue
-        farthest = float(sample.truth_distances[query][alive][len(truth) - 1])
-        usable = ~found_dead[query] & (found.labels[query] != sample.self_labels[query])
-        labels, distances = found.labels[query][usable][: len(truth)], found.distances[query][usable][: len(truth)]
-        near = distances <= farthest + _tolerance(farthest, sample.metric)
-        hits += int((np.isin(labels, truth) | near).sum())
-        possible += len(truth)
+    for start in range(0, len(sample.queries), COUNTED_AT_ONCE):
+        rows = slice(start, start + COUNTED_AT_ONCE)
+        labels = found.labels[rows]
+        alive = ~np.isin(sample.truth_labels[rows], dead)
+        truth = _first(alive, np.full((len(alive), 1), sample.k))
+        wanted = truth.sum(axis=1, keepdims=True)
+        distances = sample.truth_distances[rows].astype(np.float64)
+        farthest = np.where(truth, distances, np.finfo(np.float32).min).max(axis=1, keepdims=True)
+        near = found.distances[rows] <= farthest + _tolerance(farthest, sample.metric)
+        named = ((labels[:, :, None] == sample.truth_labels[rows][:, None, :]) & truth[:, None, :]).any(axis=2)
+        usable = ~np.isin(labels, dead) & (labels <= sample.newest) & (labels != sample.self_labels[rows, None])
+        hits += int(((named | near) & _first(usable, wanted)).sum())
+        possible += int(wanted.sum())
     return hits / possible if possible else None
 
 
-def _tolerance(distance: float, metric: Metric) -> float:
+def _first(chosen: NDArray[np.bool_], most: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Of each row of ``chosen`` (n, w) the first ``most`` (n, 1) that are true."""
+    return chosen & (chosen.cumsum(axis=1) <= most)
+
+
+def _tolerance(distances: NDArray[np.float64], metric: Metric) -> NDArray[np.float64]:
     """Rounding between two ways to sum in float32: relative to what is summed, one and up for inner products."""
-    return 1e-6 * (abs(distance) if metric is Metric.L2 else max(1.0, abs(distance)))
+    return 1e-6 * np.maximum(0.0 if metric is Metric.L2 else 1.0, np.abs(distances))

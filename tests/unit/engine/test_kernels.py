@@ -322,6 +322,19 @@ def test_a_scan_is_a_sort(metric: Metric, dimensions: int) -> None:
             np.testing.assert_array_equal(distances[number], truth[order])
 
 
+@pytest.mark.parametrize("metric", [Metric.L2, Metric.INNER_PRODUCT])
+@pytest.mark.parametrize("dimensions", [1, 17, 384])
+def test_a_query_gets_the_same_answer_alone_and_among_others(metric: Metric, dimensions: int) -> None:
+    random = np.random.default_rng(dimensions)
+    vectors = random.standard_normal((300, dimensions)).astype(np.float32)
+    queries = random.standard_normal((23, dimensions)).astype(np.float32)
+    rows, distances = nearest(vectors, np.arange(300), queries, 10, metric)
+    for query, alone in enumerate(queries):
+        found, near = nearest(vectors, np.arange(300), alone[None, :], 10, metric)
+        assert np.array_equal(found[0], rows[query])
+        assert np.array_equal(near[0], distances[query])
+
+
 def test_distances_of_near_vectors_do_not_cancel() -> None:
     """Far from the origin, close together: |q|² - 2qv + |v|² in float32 would be noise."""
     random = np.random.default_rng(0)

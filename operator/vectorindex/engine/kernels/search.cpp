@@ -75,24 +75,36 @@ Answers scan(const float *vectors, std::size_t stride, std::size_t dimensions, c
     if (width == 0) {
         return answers;
     }
-    const Distance distance = distance_for(space);
+    const ScanDistances distances_for = scan_distances_for(space);
     const std::size_t block = std::max<std::size_t>(1, BLOCK_BYTES / (4 * dimensions));
     parallel_chunks(count, QUERIES_AT_ONCE, threads, [&](std::size_t first, std::size_t last) {
         std::vector<std::priority_queue<Found>> best(last - first); // by distance, then by place in `rows`
+        const auto keep = [&](std::size_t query, const Found &found) {
+            auto &heap = best[query - first];
+            if (heap.size() < width) {
+                heap.push(found);
+            } else if (found < heap.top()) {
+                heap.pop();
+                heap.push(found);
+            }
+        };
         for (std::size_t start = 0; start < row_count; start += block) {
             const std::size_t end = std::min(start + block, row_count);
-            for (std::size_t query = first; query < last; ++query) {
-                auto &heap = best[query - first];
+            for (std::size_t query = first; query < last;) {
+                const std::size_t together = last - query < 4 ? 1 : 4;
+                const float *asked[4];
+                for (std::size_t which = 0; which < together; ++which) {
+                    asked[which] = queries + (query + which) * dimensions;
+                }
+                const auto distances_to = together == 4 ? distances_for.four : distances_for.one;
                 for (std::size_t place = start; place < end; ++place) {
-                    const Found found(distance(queries + query * dimensions, vectors + rows[place] * stride, dimensions),
-                                      static_cast<std::uint32_t>(place));
-                    if (heap.size() < width) {
-                        heap.push(found);
-                    } else if (found < heap.top()) {
-                        heap.pop();
-                        heap.push(found);
+                    float distances[4];
+                    distances_to(asked, vectors + rows[place] * stride, dimensions, distances);
+                    for (std::size_t which = 0; which < together; ++which) {
+                        keep(query + which, Found(distances[which], static_cast<std::uint32_t>(place)));
                     }
                 }
+                query += together;
             }
         }
         for (std::size_t query = first; query < last; ++query) {
