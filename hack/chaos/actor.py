@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chaos.history import History, Violation
-from chaos.sidecar import DEADLINE, HOST, Sidecar
+from chaos.sidecar import DEADLINE, Sidecar
 from vectorindex.dataplane.errors import RefusedError, SidecarError, UnreachableError
 from vectorindex.dataplane.items import SidecarIndex, batches
 from vectorindex.dataplane.operations import Sidecars
@@ -52,9 +52,10 @@ class Actor:
         self._transport = transport
         self._sidecar = sidecar
         self._history = history
-        self._url = f"http://{HOST}:{sidecar.port}"
+        self._endpoint = sidecar.endpoint(self.name)
+        self._url = self._endpoint.url
         self._index = SidecarIndex(transport, self._url, self.name)
-        self._sidecars = Sidecars(transport, sidecar.port)
+        self._sidecars = Sidecars(transport)
         self._random = random.Random(f"{seed} {metric}")
         self._vectors = np.random.default_rng(self._random.randrange(2**32))
         self._last_operation = 0
@@ -82,7 +83,7 @@ class Actor:
     async def check(self) -> None:
         """An exact search, by asking for more than there is, gives all items, nearest first; the counts agree."""
         live = len(self.items)
-        state = await self._until_answered(lambda: self._sidecars.state(HOST, self.name))
+        state = await self._until_answered(lambda: self._sidecars.state(self._endpoint))
         self._require(state.counts.live == live, f"{state.counts.live} items are counted, {live} are there")
         queries = self._new_vectors(4)
         for query, found in zip(queries, await self._search(queries, live + 10), strict=True):
@@ -177,8 +178,8 @@ class Actor:
         cancelled = self._random.random() < 0.1
         self._note(f"{operation} of {len(names)} items{', cancelled before' if cancelled else ''}")
         if cancelled:
-            await self._until_answered(lambda: self._sidecars.cancel(HOST, self.name, operation))
-        status = await self._until_answered(lambda: self._sidecars.start(HOST, self.name, operation, body))
+            await self._until_answered(lambda: self._sidecars.cancel(self._endpoint, operation))
+        status = await self._until_answered(lambda: self._sidecars.start(self._endpoint, operation, body))
         self._history.operations["Delete", status.state] += 1
         if cancelled:
             self._require(status.state is OperationState.CANCELLED, f"a cancelled delete is {status}")
@@ -201,10 +202,10 @@ class Actor:
         body = RebuildBody(object=_OBJECT, request=RebuildRequest(params=params, verify=Verification(samples=20)))
         self._note(f"{operation} {params.to_json()}")
         kills = self._history.kills.total()
-        await self._until_answered(lambda: self._sidecars.start(HOST, self.name, operation, body))
+        await self._until_answered(lambda: self._sidecars.start(self._endpoint, operation, body))
         status = await self._end_of(operation, kills, set())
         if status.state is OperationState.SUCCEEDED:
-            state = await self._until_answered(lambda: self._sidecars.state(HOST, self.name))
+            state = await self._until_answered(lambda: self._sidecars.state(self._endpoint))
             self._require(state.parameters.m == params.m, f"{state.parameters} are in force after {params}")
 
     async def _end_of(
@@ -222,7 +223,7 @@ class Actor:
         cancelled = False
         deadline = time.monotonic() + DEADLINE
         while True:
-            status = await self._until_answered(lambda: self._sidecars.operation(HOST, self.name, operation))
+            status = await self._until_answered(lambda: self._sidecars.operation(self._endpoint, operation))
             if status.state.finished:
                 break
             self._require(time.monotonic() < deadline, f"it never ends: {status}")
@@ -233,7 +234,7 @@ class Actor:
                 await self._upsert(untouchable)
             elif cancelling and self._random.random() < 0.5:
                 self._note(f"cancel of {operation} at {status.progress} %")
-                await self._until_answered(lambda: self._sidecars.cancel(HOST, self.name, operation))
+                await self._until_answered(lambda: self._sidecars.cancel(self._endpoint, operation))
                 cancelled = True
         self._note(f"{operation} is {status.state} {status.reason} after {status.restarts} restarts")
         assert status.kind is not None
@@ -246,7 +247,7 @@ class Actor:
         return status
 
     async def _operations(self) -> list[OperationStatus]:
-        listed = await self._until_answered(lambda: self._sidecars.operations(HOST, self.name))
+        listed = await self._until_answered(lambda: self._sidecars.operations(self._endpoint))
         return [operation for operation in listed.operations if operation.kind is OperationKind.FINALIZE]
 
     # Calls

@@ -22,7 +22,7 @@ class Killer:
     """Kills ``count`` processes, one after the other."""
 
     def __init__(self, transport: Transport, sidecar: Sidecar, history: History, seed: int, count: int) -> None:
-        self._sidecars = Sidecars(transport, sidecar.port)
+        self._sidecars = Sidecars(transport)
         self._transport = transport
         self._sidecar = sidecar
         self._history = history
@@ -64,7 +64,7 @@ class Killer:
         """What goes on: the step of a build, if there is one."""
         try:
             await self._ask_readiness()
-            states = [await self._sidecars.state(HOST, metric.value.lower()) for metric in Metric]
+            states = [await self._sidecars.state(self._sidecar.endpoint(metric.value.lower())) for metric in Metric]
         except SidecarError:
             return "start-up"
         for operation in (operation for state in states for operation in state.operations):

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from chaos.history import Violation
+from vectorindex.wire.endpoint import Endpoint
 
 HOST = "127.0.0.1"
 DEADLINE = 120.0
@@ -27,6 +28,9 @@ class Sidecar:
         with socket.create_server((HOST, 0)) as free:
             self.port = free.getsockname()[1]
         self._process = self._started()
+
+    def endpoint(self, index: str) -> Endpoint:
+        return Endpoint("", index, "", HOST, self.port)
 
     def _started(self) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
