@@ -72,11 +72,17 @@ class Sidecar:
         self._clock, self._down, self._failing = clock, down, failing
         self.build_seconds = BUILD_SECONDS
         self.scheduled = True
+        self.there: Callable[[float], bool] = lambda _seconds: True
+        """Its Pod exists."""
         self._configuration = Configuration()
 
     @property
     def up(self) -> bool:
-        return self.scheduled and not self._down(self._clock.seconds)
+        return self.scheduled and self.exists and not self._down(self._clock.seconds)
+
+    @property
+    def exists(self) -> bool:
+        return self.there(self._clock.seconds)
 
     def state(self, uid: str) -> IndexState:
         return IndexState(

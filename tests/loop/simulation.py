@@ -269,7 +269,8 @@ class SimulatedCluster:
             yield manifest
 
     async def pods(self, namespace: str, labels: str) -> list[Manifest]:
-        return self._call("LIST Pod", lambda: [_pod(sidecar) for sidecar in self._world.sidecars.values()])
+        sidecars = self._world.sidecars.values()
+        return self._call("LIST Pod", lambda: [_pod(sidecar) for sidecar in sidecars if sidecar.exists])
 
     async def apply(self, manifest: Manifest) -> Manifest:
         return self._call(f"APPLY {manifest['kind']}", lambda: self._world.server.apply(manifest))

@@ -37,12 +37,16 @@ class Story:
     at_once: int = 1
     build_seconds: dict[int, float] = field(default_factory=dict)
     unscheduled: tuple[int, ...] = ()
+    there: dict[int, Callable[[float], bool]] = field(default_factory=dict)
+    """Of pods that are the user's own, those that come and go."""
 
     def play(self, faults: tuple[Fault, ...] = ()) -> World:
-        world = World(ITEMS, self.down, self.failing, maintenance={"maxConcurrentPods": self.at_once})
+        pods: dict[str, Any] = {"managed": None, "podSelector": {"matchLabels": {"app": "shop"}}} if self.there else {}
+        world = World(ITEMS, self.down, self.failing, maintenance={"maxConcurrentPods": self.at_once}, **pods)
         for ordinal, sidecar in enumerate(world.sidecars.values()):
             sidecar.build_seconds = self.build_seconds.get(ordinal, BUILD_SECONDS)
             sidecar.scheduled = ordinal not in self.unscheduled
+            sidecar.there = self.there.get(ordinal, sidecar.there)
         self.prepare(world)
         world.run(self._ended, faults)
         return world
@@ -122,6 +126,7 @@ def outcome(world: World, story: Story) -> dict[str, Any]:
             del condition["lastTransitionTime"]
         for part in (status, *status["pods"]):
             part.pop("startTime", None)
+            part.pop("missingTime", None)
             if part.get("progressPercent") != 100:
                 part.pop("progressPercent", None)  # how far it was when it was stopped
         if status["conditions"][-1]["reason"] == "DeleteLimitExceeded":

@@ -259,6 +259,10 @@ class PodResult(ApiModel):
     )
     message: PodMessage | None = Field(default=None, description="Why, for people.")
     volume_id: Identifier | None = Field(default=None, description="The volume that the result was given for.")
+    missing_time: Time | None = Field(
+        default=None,
+        description="With podSelector: since when there is no such pod any more. A minute later it is Gone.",
+    )
 
 
 class RunStatus(Status):

@@ -26,7 +26,10 @@ class Reason(DocumentedEnum):
 
     # VectorIndex
     ALL_PODS_READY = "AllPodsReady", "Every pod is ready and holds this index."
-    PODS_NOT_READY = "PodsNotReady", "At least one pod is missing, not ready, or does not answer; the message names it."
+    PODS_NOT_READY = (
+        "PodsNotReady",
+        "At least one pod is missing, not ready, or does not answer, or there is none at all; the message names it.",
+    )
     PROGRESSING = "Progressing", "The objects of the index are being created or scaled, and its pods are starting."
     ROLLOUT_IN_PROGRESS = "RolloutInProgress", "A new pod template is being rolled out, one pod after the other."
     ROLLOUT_PENDING = (
@@ -37,7 +40,7 @@ class Reason(DocumentedEnum):
     NOT_STALLED = "NotStalled", "Nothing that somebody would have to repair stands in the way."
     IDENTITY_MISMATCH = (
         "IdentityMismatch",
-        "A pod answers as another index: its volume holds one of another name, dimensions or metric.",
+        "A pod answers as another index, or as something else than a sidecar.",
     )
     NAME_CONFLICT = "NameConflict", "An object of a name that the index needs exists already and is not ours."
     INVALID_SPEC = (
@@ -92,6 +95,10 @@ class Reason(DocumentedEnum):
     )
     INDEX_DELETED = "IndexDeleted", "The VectorIndex was deleted, or deleted and created again, while the run waited."
     INVALID_REQUEST = "InvalidRequest", "The request cannot be carried out as it is; the message says what to change."
+    PODS_GONE = (
+        "PodsGone",
+        "Every pod that the rebuild or optimize began with was removed for good before it had done its part.",
+    )
     REQUEST_CHANGED = "RequestChanged", "The ConfigMap with the IDs changed before every pod had accepted the request."
     RECALL_REGRESSED = "RecallRegressed", "The new graph would have answered worse; the old one goes on serving."
     INSUFFICIENT_MEMORY = (

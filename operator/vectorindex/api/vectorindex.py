@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vectorindex.api.common import (
     AGE,
@@ -21,6 +21,7 @@ from vectorindex.api.common import (
     Status,
     condition_path,
 )
+from vectorindex.api.labels import Labels, PodSelector
 from vectorindex.api.model import (
     LIST_ATOMIC,
     LIST_MAP_BY_NAME,
@@ -34,7 +35,7 @@ from vectorindex.api.model import (
     Rule,
     unchanged,
 )
-from vectorindex.api.names import INDEX_LABEL, OWN_LABELS
+from vectorindex.api.names import INDEX_LABEL, OWN_LABELS, PORT
 from vectorindex.api.reasons import ConditionType
 
 
@@ -49,8 +50,6 @@ class ReclaimPolicy(StrEnum):
     DELETE = "Delete"
 
 
-LabelValue = Annotated[str, Field(max_length=63, pattern="^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
-Labels = Annotated[dict[str, LabelValue], Field(max_length=64)]
 Annotations = Annotated[dict[str, Annotated[str, Field(max_length=16_384)]], Field(max_length=64)]
 ResourceList = Annotated[dict[str, Quantity], Field(max_length=16)]
 
@@ -209,6 +208,10 @@ class Maintenance(ApiModel):
     )
 
 
+EITHER = "give exactly one of managed and podSelector"
+PORT_ALONE = f"port is that of your own pods (podSelector): pods of the operator listen on {PORT}"
+
+
 class VectorIndexSpec(ApiModel):
     dimensions: int = Field(description="Length of the vectors; cannot be changed.", ge=1, le=65_536)
     metric: Metric = Field(
@@ -220,7 +223,22 @@ class VectorIndexSpec(ApiModel):
         description="Parameters of the graph. What is unset stays as it is; what is in force stands in "
         "status.parameters. efSearch applies at once, the others at the next rebuild.",
     )
-    managed: Managed = Field(description="The pods that the operator runs for the index.")
+    managed: Managed | None = Field(
+        default=None,
+        description="The pods that the operator runs for the index. Give either this or podSelector; an index cannot "
+        "change from one to the other.",
+    )
+    pod_selector: PodSelector | None = Field(
+        default=None,
+        description="The pods are your own, in the same namespace: each has the sidecar beside your application, and "
+        "mounts the ConfigMap that the operator writes, named after the index with '-identity' behind it.",
+    )
+    port: int | None = Field(
+        default=None,
+        description=f"Port of the sidecar in the pods of podSelector; unset is {PORT}.",
+        ge=1,
+        le=65_535,
+    )
     maintenance: Maintenance = Field(
         default=Maintenance(), description="When the index is said to need maintenance, and how it is carried out."
     )
@@ -229,20 +247,37 @@ class VectorIndexSpec(ApiModel):
         description="No rebuild or optimize starts while true; what has started goes on, and so do deletes.",
     )
 
-    rules: ClassVar = tuple(
+    rules: ClassVar = (
+        Rule("has(self.managed) != has(self.podSelector)", EITHER),
+        Rule("!has(self.port) || has(self.podSelector)", PORT_ALONE, field=".port"),
         Rule(
-            unchanged(path, optional=optional),
-            f"{path} cannot be changed: create a VectorIndex with another name",
-            field=f".{path}",
+            "has(self.managed) == has(oldSelf.managed)",
+            "an index cannot change between managed and podSelector: create a VectorIndex with another name",
             forbidden=True,
-        )
-        for path, optional in (
-            ("dimensions", False),
-            ("metric", False),
-            ("managed.storage.size", False),
-            ("managed.storage.storageClassName", True),
-        )
+        ),
+        *(
+            Rule(
+                f"!has(self.managed) || !has(oldSelf.managed) || ({rule})" if path.startswith("managed.") else rule,
+                f"{path} cannot be changed: create a VectorIndex with another name",
+                field=f".{path}",
+                forbidden=True,
+            )
+            for path, optional in (
+                ("dimensions", False),
+                ("metric", False),
+                ("managed.storage.size", False),
+                ("managed.storage.storageClassName", True),
+            )
+            for rule in [unchanged(path, optional=optional)]
+        ),
     )
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        """So that whoever finds no ``managed`` can rely on ``pod_selector``."""
+        if (self.managed is None) == (self.pod_selector is None):
+            raise ValueError(EITHER)
+        return self
 
 
 class Estimate(ApiModel):
@@ -279,10 +314,15 @@ class PodStatus(ApiModel):
 
 class VectorIndexStatus(Status):
     replicas: Count | None = Field(
-        default=None, description="Pods that exist; other than spec.managed.replicas while pods are added or removed."
+        default=None,
+        description="Pods that exist; other than spec.managed.replicas while pods are added or removed. With "
+        "podSelector the pods that match, less those that are being removed.",
     )
     selector: str | None = Field(
-        default=None, description="Label selector of the pods, for tools that scale.", max_length=128
+        default=None,
+        description="Label selector of the pods, for tools that scale; unset with podSelector, where nothing is "
+        "scaled by the VectorIndex.",
+        max_length=128,
     )
     ready_replicas: Count | None = Field(default=None, description="Pods that are ready and hold this index.")
     parameters: ParametersInForce | None = Field(
@@ -302,7 +342,7 @@ class VectorIndexStatus(Status):
 
 
 class VectorIndex(ApiObject):
-    """One HNSW index, held by every pod of a set that the operator runs."""
+    """One HNSW index, held by every pod of a set: pods that the operator runs, or your own."""
 
     definition: ClassVar = Kind(
         kind="VectorIndex",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vectorindex.api import VectorIndex, names
+from vectorindex.api import VectorIndex
 from vectorindex.api.builds import BuildPodResult, BuildStatus
 from vectorindex.api.common import PodState
 from vectorindex.api.reasons import Reason
@@ -16,7 +16,8 @@ from vectorindex.domain.attempts import attempt_of, attempt_to_call, final_failu
 from vectorindex.domain.build_line import Line, has_begun, is_done, line_up
 from vectorindex.domain.build_request import build_body, contradiction, pinned, wording
 from vectorindex.domain.build_rows import Rows, figures, progress, row_answered, row_refused, without_progress
-from vectorindex.domain.members import Member, troubles
+from vectorindex.domain.members import Member, place, troubles
+from vectorindex.domain.missing import dated
 from vectorindex.domain.pacing import look_after, progress_is_due
 from vectorindex.domain.replies import completed, gone, silent_row, trusted
 from vectorindex.domain.rollout import Rollout
@@ -46,7 +47,7 @@ from vectorindex.domain.stopping import (
     cancelled_at_once,
     cancelled_by_somebody,
     cancelled_on,
-    look_by_deadline,
+    look_in_time,
     past_deadline,
     stop_work,
     stopped,
@@ -110,15 +111,15 @@ def summarize(snapshot: BuildSnapshot, decision: Decision, replies: Replies) -> 
             replies = trusted(snapshot.members, replies)
             rows = _rows(snapshot, replies)
             why = _why_to_stop(snapshot)
-            done = bool(snapshot.members) and _first_failure(snapshot, rows) is None and _line(snapshot, rows).empty
             step = (
                 _judge(snapshot, rows)
-                if why is None or done
+                if why is None or _is_done(snapshot, rows)
                 else stopped(snapshot, _to_stop(snapshot), rows, replies, why)
             )
             changes = {"pods": rows, "progress_percent": progress(rows), **figures(rows)}
     status = updated(snapshot.run.status, **next_fields(snapshot, step), **changes)
-    return RunSummary(_worth_writing(snapshot, status), look_by_deadline(snapshot, step.again))
+    status = updated(status, pods=dated(status.pods, snapshot.members))
+    return RunSummary(_worth_writing(snapshot, status), look_in_time(snapshot, step.again))
 
 
 def _worth_writing(snapshot: BuildSnapshot, status: BuildStatus) -> BuildStatus:
@@ -207,6 +208,13 @@ def _why_to_stop(snapshot: BuildSnapshot) -> Verdict | None:
     return first_violation(WHY_TO_STOP, snapshot)
 
 
+def _is_done(snapshot: BuildSnapshot, rows: Rows) -> bool:
+    """Every pod that is left has done its part."""
+    if not snapshot.index_is_there or _first_failure(snapshot, rows) is not None:
+        return False
+    return _line(snapshot, rows).empty and _all_are_gone(rows) is None
+
+
 def _first_failure(snapshot: BuildSnapshot, rows: Rows) -> Verdict | None:
     verdicts = (final_failure(row, snapshot.run.spec.backoff_limit) for row in rows)
     return next((verdict for verdict in verdicts if verdict is not None), None)
@@ -218,7 +226,7 @@ def _judge(snapshot: BuildSnapshot, rows: Rows) -> Next:
         return waiting(Verdict(Reason.STOPPING, why.message), 0.0)
     line = _line(snapshot, rows)
     if line.empty:
-        return ended(completed(rows, snapshot.run.spec.operation_id, _what_was_done(snapshot.run, rows)))
+        return ended(_all_are_gone(rows) or _completed(snapshot.run, rows))
 
     def places(some: Rows) -> str:
         return enumerate_names(_place(rows, row) for row in some)
@@ -252,6 +260,17 @@ def _how_far(row: BuildPodResult) -> str:
     return progress + left
 
 
+def _all_are_gone(rows: Rows) -> End | None:
+    """Nothing was done: that is no success."""
+    if any(row.state is not PodState.GONE for row in rows):
+        return None
+    return End(Reason.PODS_GONE, "every pod that the run began with was removed before it had done its part")
+
+
+def _completed(run: BuildRun, rows: Rows) -> End:
+    return completed(rows, run.spec.operation_id, _what_was_done(run, rows))
+
+
 def _what_was_done(run: BuildRun, rows: Rows) -> str:
     over_all = figures(rows)
     message = f"{wording(run).done} {counted(sum(row.state is PodState.SUCCEEDED for row in rows), 'pod')}"
@@ -269,13 +288,14 @@ def _line(snapshot: BuildSnapshot, rows: Rows) -> Line:
 
 
 def _rows_now(snapshot: BuildSnapshot) -> Rows:
-    """The rows in order of ordinals. A pod that the index should not have any more is Gone, unless it is why the run is
-    being stopped; one that was done, and has another volume now, has its turn anew. As they are written once the run's
-    index is no more."""
-    index = snapshot.run.spec.index_ref.name
-    rows = tuple(sorted(snapshot.run.status.pods, key=lambda row: names.ordinal(index, row.name) or 0))
+    """The rows in order of names. A pod that the index has not any more is Gone, unless it is why the run is being
+    stopped; one that was done, and has another volume now, has its turn anew. As they are written once the run's index
+    is no more."""
+    rows = tuple(sorted(snapshot.run.status.pods, key=lambda row: place(row.name)))
+    if not snapshot.index_is_there:
+        return rows
     members = {member.name: member for member in snapshot.members}
-    return tuple(_row_now(snapshot, row, members.get(row.name)) for row in rows) if members else rows
+    return tuple(_row_now(snapshot, row, members.get(row.name)) for row in rows)
 
 
 def _row_now(snapshot: BuildSnapshot, row: BuildPodResult, member: Member | None) -> BuildPodResult:

@@ -32,7 +32,8 @@ def differs(wanted: Configuration, actual: Configuration) -> bool:
 
 
 def _threads(index: VectorIndex) -> int | None:
-    """The CPU limit less one, which is left to the searches; at least 1."""
-    resources = index.spec.managed.resources
+    """The CPU limit less one, which is left to the searches; at least 1. In pods of the user's own the sidecar looks
+    at its limit itself."""
+    resources = index.spec.managed.resources if index.spec.managed is not None else None
     limit = (resources.limits or {}).get("cpu") if resources is not None else None
     return None if limit is None else min(256, max(1, math.floor(amount(limit)) - 1))

@@ -11,14 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from vectorindex.api import IndexDelete
-from vectorindex.api.common import PodState
+from vectorindex.api.common import MAX_PODS, PodState
 from vectorindex.api.indexdelete import DeletePodResult, IndexDeleteStatus
 from vectorindex.api.reasons import Reason
 from vectorindex.domain.conditions import TRUE
 from vectorindex.domain.delete_preview import dry_run_end, limit_exceeded, may_go, preview_is_due
 from vectorindex.domain.delete_rows import asked_for, bitmaps, counts, delete_row, found_anywhere
 from vectorindex.domain.ids import IDs, Missing
-from vectorindex.domain.members import Member
+from vectorindex.domain.members import NO_POD, Member
+from vectorindex.domain.missing import dated
 from vectorindex.domain.replies import completed, failure, gone, trusted
 from vectorindex.domain.run import (
     Begin,
@@ -46,7 +47,7 @@ from vectorindex.domain.stopping import (
     cancelled_at_once,
     cancelled_by_somebody,
     cancelled_on,
-    look_by_deadline,
+    look_in_time,
     past_deadline,
     stop_work,
     stopped,
@@ -149,7 +150,8 @@ def summarize(snapshot: DeleteSnapshot, decision: Decision, replies: Replies) ->
             elif why is None and preview_is_due(snapshot.run) and may_go(snapshot.run, snapshot.members, replies):
                 changes["preview_time"] = snapshot.now
     status = updated(snapshot.run.status, **next_fields(snapshot, step), **changes)
-    return RunSummary(status, look_by_deadline(snapshot, step.again))
+    status = updated(status, pods=dated(status.pods, snapshot.members))
+    return RunSummary(status, look_in_time(snapshot, step.again))
 
 
 def _cancelled_at_once(snapshot: DeleteSnapshot) -> End | None:
@@ -196,6 +198,13 @@ CHANGED = Verdict(
 )
 
 
+def _no_pod(snapshot: DeleteSnapshot) -> Wait | None:
+    """Nobody can say yet what is to be deleted where."""
+    if snapshot.members or snapshot.run.status.request_digest is not None:
+        return None
+    return Wait(Reason.PODS_UNREACHABLE, NO_POD, retry_after(snapshot))
+
+
 def _request(snapshot: DeleteSnapshot) -> End | Wait | None:
     match snapshot.request:
         case Missing():
@@ -213,7 +222,13 @@ WHY_TO_STOP: tuple[Policy[DeleteSnapshot, Verdict | None], ...] = (
     past_deadline,
     cancelled_by_somebody,
 )
-TROUBLES: tuple[Policy[DeleteSnapshot, Decision | None], ...] = (_cancelled_at_once, _stop, index_trouble, _request)
+TROUBLES: tuple[Policy[DeleteSnapshot, Decision | None], ...] = (
+    _cancelled_at_once,
+    _stop,
+    index_trouble,
+    _request,
+    _no_pod,
+)
 
 
 def _all_confirmed(snapshot: DeleteSnapshot, replies: Replies) -> bool:
@@ -227,6 +242,8 @@ def _judge(snapshot: DeleteSnapshot, rows: tuple[DeletePodResult, ...], replies:
     """What the answers of the pods mean for the run. ``rows``: by the replies."""
     if (why := _first_failure(rows) or cancelled_on(rows)) is not None:
         return waiting(Verdict(Reason.STOPPING, why.message), 0.0)
+    if not snapshot.members:
+        return waiting(Verdict(Reason.PODS_UNREACHABLE, f"{NO_POD} any more"), retry_after(snapshot))
     if preview_is_due(snapshot.run):
         return _judge_preview(snapshot, replies)
     answers = [replies.get(member.name) for member in snapshot.members]
@@ -307,14 +324,14 @@ def _succeeded(rows: Iterable[DeletePodResult]) -> list[str]:
 
 
 def _rows(snapshot: DeleteSnapshot, replies: Replies) -> tuple[DeletePodResult, ...]:
-    """Each pod's part; pods that were removed for good stay listed. As they are written once the run's index is no
-    more."""
+    """Each pod's part; pods that were removed for good stay listed, as many as there is room for. As they are written
+    once the run's index is no more."""
     old = {row.name: row for row in snapshot.run.status.pods}
-    if not snapshot.members:
+    if not snapshot.index_is_there:
         return tuple(old.values())
     asked = len(_ids(snapshot) or ())
     rows = []
     for member in snapshot.members:
         before = old.pop(member.name, DeletePodResult(name=member.name, state=PodState.PENDING))
         rows.append(delete_row(snapshot.run, asked, member, before, replies.get(member.name)))
-    return (*rows, *(row if failure(row) else gone(row) for row in old.values()))
+    return (*rows, *(row if failure(row) else gone(row) for row in old.values()))[:MAX_PODS]

@@ -35,7 +35,8 @@ def limit_exceeded(run: IndexDelete, replies: Replies) -> End | None:
 
 def may_go(run: IndexDelete, members: Iterable[Member], replies: Replies) -> bool:
     """Every pod has said what would go, and it is not too much."""
-    answered = all(isinstance(replies.get(member.name), DeletePreview) for member in members)
+    answers = [replies.get(member.name) for member in members]
+    answered = bool(answers) and all(isinstance(answer, DeletePreview) for answer in answers)
     return not run.spec.dry_run and answered and limit_exceeded(run, replies) is None
 
 

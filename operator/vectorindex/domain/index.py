@@ -51,9 +51,14 @@ class IndexSnapshot:
     run_ended: datetime | None = None
     building: BuildRun | None = None
 
+    @property
+    def pods_wanted(self) -> tuple[Member, ...]:
+        """The pods that have to be ready for the index to be."""
+        return tuple(member for member in self.members if not member.leaving)
+
     def is_held(self, child: Child) -> bool:
         """The child waits until the build is done."""
-        return child.replaces_pods and self.building is not None and not troubles(self.members)
+        return child.replaces_pods and self.building is not None and not troubles(self.pods_wanted)
 
 
 @dataclass(frozen=True)
@@ -118,8 +123,8 @@ def summarize(snapshot: IndexSnapshot, applied: Applied) -> IndexSummary:
     status = VectorIndexStatus(
         observed_generation=index.metadata.generation,
         conditions=build_conditions(index.status, index.metadata.generation, now, facts),
-        replicas=snapshot.rollout.replicas,
-        selector=names.selector_text(index.metadata.name),
+        replicas=len(snapshot.pods_wanted) if index.spec.managed is None else snapshot.rollout.replicas,
+        selector=None if index.spec.managed is None else names.selector_text(index.metadata.name),
         ready_replicas=sum(row.ready for row in rows),
         parameters=agreed(row.parameters for row in rows),
         vectors=largest(row.vectors for row in rows),
@@ -237,7 +242,7 @@ def _invalid_spec(case: _Case) -> Verdict | None:
 
 
 def _identity_mismatch(case: _Case) -> Verdict | None:
-    for member in case.snapshot.members:
+    for member in case.snapshot.pods_wanted:
         if isinstance(member.answer, WrongIdentity):
             return Verdict(Reason.IDENTITY_MISMATCH, f"pod {member.name} {member.answer.message}")
     return None
@@ -273,7 +278,7 @@ def _rollout_pending(case: _Case) -> Verdict | None:
 
 
 def _pods_starting(case: _Case) -> Verdict | None:
-    waiting = troubles(case.snapshot.members)
+    waiting = troubles(case.snapshot.pods_wanted)
     return Verdict(Reason.PROGRESSING, f"waiting: {enumerate_names(waiting)}") if waiting else None
 
 
@@ -288,15 +293,15 @@ RECONCILING: tuple[Policy[_Case, Verdict | None], ...] = (
 
 
 def _state_facts(case: _Case) -> tuple[Fact, Fact, Fact]:
-    group = case.snapshot.members
+    group = case.snapshot.pods_wanted
     stalled = first_violation(STALLING, case)
     under_way = None if stalled else first_violation(RECONCILING, case)
     waiting = troubles(group)
     if stalled is not None and stalled.reason is not Reason.INVALID_SPEC:
         ready = Fact(ConditionType.READY, FALSE, stalled.reason, stalled.message)
     elif waiting:
-        serving = f"{len(group) - len(waiting)} of {counted(len(group), 'pod')} ready"
-        ready = Fact(ConditionType.READY, FALSE, Reason.PODS_NOT_READY, f"{serving}: {enumerate_names(waiting)}")
+        serving = f"{len(group) - len(waiting)} of {counted(len(group), 'pod')} ready: " if group else ""
+        ready = Fact(ConditionType.READY, FALSE, Reason.PODS_NOT_READY, f"{serving}{enumerate_names(waiting)}")
     else:
         ready = Fact(ConditionType.READY, TRUE, Reason.ALL_PODS_READY, f"{counted(len(group), 'pod')} ready")
     return (

@@ -107,7 +107,9 @@ def failure(row: PodResult) -> Verdict | None:
 
 
 def gone(row: Row) -> Row:
-    """The row of a pod that was removed for good."""
+    """The row of a pod that was removed for good: its ordinal is none of the index's any more, or there was no such pod
+    for a minute."""
     if row.state is PodState.SUCCEEDED:
         return row
-    return row.model_copy(update={"state": PodState.GONE, "message": "removed: the index has fewer replicas now"})
+    message = "the index has fewer replicas now" if row.missing_time is None else "there was no such pod for a minute"
+    return row.model_copy(update={"state": PodState.GONE, "message": f"removed: {message}"})

@@ -44,9 +44,15 @@ class Frame:
     index: VectorIndex | None
     """None: there is none, by a GET."""
     members: tuple[Member, ...]
-    """The pods of the index; none while it does not exist, is another one than the run's, or no pod has a say."""
+    """The pods of the index, and those that the run has listed and that are missing only since a moment; none while
+    the index is not there, or no pod has a say."""
     last_write: datetime | None
     """When the status was last written."""
+
+    @property
+    def index_is_there(self) -> bool:
+        """The index exists, and it is the one that the run began with."""
+        return self.index is not None and self.run.status.index_uid in (None, self.index.metadata.uid)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from vectorindex.api.common import PodResult, PodState
 from vectorindex.api.reasons import ConditionType, Reason
+from vectorindex.domain.missing import until_gone
 from vectorindex.domain.pacing import passed
 from vectorindex.domain.run import Call, End, Frame, Next, Replies, Verb, Work, ended, waiting
 from vectorindex.domain.verdicts import Verdict, counted, enumerate_names
@@ -68,12 +69,13 @@ def until_deadline(frame: Frame) -> timedelta | None:
     return began + timedelta(seconds=seconds) - frame.now
 
 
-def look_by_deadline(frame: Frame, again: float | None) -> float | None:
-    """``again``, or less, so that the deadline is not missed."""
-    left = until_deadline(frame)
-    if again is None or left is None or left <= timedelta(0):
-        return again
-    return min(again, left.total_seconds())
+def look_in_time(frame: Frame, again: float | None) -> float | None:
+    """``again``, or less, so that neither the deadline is missed nor that a pod is gone."""
+    if again is None:
+        return None
+    deadline = until_deadline(frame)
+    others = (until_gone(frame.members, frame.now), None if deadline is None else deadline.total_seconds())
+    return min([again, *(other for other in others if other is not None and other > 0)])
 
 
 Operations = Mapping[str, str]

@@ -1,5 +1,9 @@
 """The watches: kopf hands every event to the intake.
 
+Pods are watched by the label ``vectorindex.io/index``, which those of the operator have, and which users are told to
+give their own (``podSelector``). Pods that match by other labels only are not watched, since that would be every pod of
+the cluster: they are looked at whenever their index is, and when a run waits for them.
+
 Invariant: only ``on.event`` is used, so kopf never puts a finalizer or an annotation on anybody's object, and posts no
 Events of its own. Whatever goes on belongs to the queue, so a handler returns at once.
 """
@@ -65,8 +69,9 @@ def build_settings() -> kopf.OperatorSettings:
     settings.watching.inactivity_timeout = INACTIVITY_TIMEOUT
     settings.watching.client_timeout = WATCH_LIFETIME
     ours = f"{names.MANAGED_BY_LABEL}={names.FIELD_MANAGER}"
-    for resource in (*CHILDREN, PODS):
+    for resource in CHILDREN:
         settings.watching.label_selectors[resource] = ours
+    settings.watching.label_selectors[PODS] = names.INDEX_LABEL
     return settings
 
 

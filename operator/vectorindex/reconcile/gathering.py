@@ -10,8 +10,17 @@ from typing import Any
 
 from vectorindex.api import IndexOptimize, IndexRebuild, VectorIndex, names
 from vectorindex.api.common import UnreadableError
-from vectorindex.dataplane.errors import SidecarError
-from vectorindex.domain.members import Answer, Member, NoAnswer, Pod, judge, members
+from vectorindex.dataplane.errors import NotFoundError, SidecarError
+from vectorindex.domain.members import (
+    Answer,
+    Member,
+    NoAnswer,
+    WrongIdentity,
+    judge,
+    label_selector,
+    members,
+    read_pods,
+)
 from vectorindex.domain.run import BuildRun
 from vectorindex.reconcile.ports import Manifest, Ports
 from vectorindex.wire.endpoint import Endpoint
@@ -33,12 +42,8 @@ async def gather_index(ports: Ports, namespace: str, name: str) -> VectorIndex |
 
 
 async def gather_members(ports: Ports, index: VectorIndex) -> tuple[Member, ...]:
-    """The pods that the index should have, each asked for its state, all at once."""
-    labels = names.selector_text(index.metadata.name)
-    pods = [
-        Pod.read(manifest, index.metadata.name)
-        for manifest in await ports.cluster.pods(index.metadata.namespace, labels)
-    ]
+    """The pods that the index has, or should have, each asked for its state, all at once."""
+    pods = read_pods(index, await ports.cluster.pods(index.metadata.namespace, label_selector(index)))
     running = [pod.endpoint for pod in pods if pod.endpoint is not None]
     answers = await asyncio.gather(*(_ask(ports, index, endpoint) for endpoint in running))
     return members(index, pods, {each.pod: answer for each, answer in zip(running, answers, strict=True)})
@@ -47,6 +52,9 @@ async def gather_members(ports: Ports, index: VectorIndex) -> tuple[Member, ...]
 async def _ask(ports: Ports, index: VectorIndex, endpoint: Endpoint) -> Answer:
     try:
         state = await ports.sidecars.state(endpoint)
+    except NotFoundError as error:
+        # A sidecar of this index knows it as soon as it listens.
+        return WrongIdentity(f"answers as another one: {error}")
     except SidecarError as error:
         return NoAnswer(str(error))
     return judge(index, endpoint.pod, state)

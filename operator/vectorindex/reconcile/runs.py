@@ -20,6 +20,7 @@ from vectorindex.dataplane import errors as dataplane
 from vectorindex.domain import build, build_line, delete
 from vectorindex.domain.ids import read_ids
 from vectorindex.domain.members import Member, NoAnswer
+from vectorindex.domain.missing import with_missing
 from vectorindex.domain.rollout import Rollout
 from vectorindex.domain.run import (
     Begin,
@@ -172,7 +173,8 @@ class RunReconciler(ABC, Generic[Snapshot]):
         seen = run.status.index_uid
         if index is None or seen not in (None, index.metadata.uid):
             return ()
-        return await gather_members(self._ports, index)
+        members = await gather_members(self._ports, index)
+        return members if index.spec.managed is not None else with_missing(members, run.status.pods, self._ports.now())
 
     @abstractmethod
     async def _gather(self, manifest: Manifest, run: Run) -> Snapshot: ...
@@ -227,14 +229,14 @@ class BuildReconciler(RunReconciler[build.BuildSnapshot]):
         ahead = await self._ahead(run)
         if build.waits_for_others(run, index, ahead):
             return build.BuildSnapshot(**self._frame(manifest, run, index, ()), ahead=ahead)
-        rollout = await self._rollout(run)
+        rollout = await self._rollout(run, index)
         members = await self._members(run, index)
         return build.BuildSnapshot(**self._frame(manifest, run, index, members), ahead=ahead, rollout=rollout)
 
-    async def _rollout(self, run: Run) -> Rollout:
-        if run.status.start_time is not None:
+    async def _rollout(self, run: Run, index: VectorIndex | None) -> Rollout:
+        if run.status.start_time is not None or index is None or index.spec.managed is None:
             return Rollout()
-        name = names.stateful_set(run.spec.index_ref.name)
+        name = names.stateful_set(index.metadata.name)
         return Rollout.read(await self._ports.cluster.get("StatefulSet", run.metadata.namespace, name))
 
     async def _ahead(self, run: BuildRun) -> BuildRun | None:

@@ -21,11 +21,15 @@ __all__ = [
 
 
 def build_owned_objects(index: VectorIndex, default_image: str) -> tuple[dict[str, Any], ...]:
-    """All of them in the order to apply: what the pods need comes before the StatefulSet that makes them."""
+    """All of them in the order to apply: what the pods need comes before the StatefulSet that makes them. Pods of
+    ``spec.podSelector`` are the user's own, and so is all that makes them: they need no more than their identity."""
+    managed = index.spec.managed
+    if managed is None:
+        return (build_identity(index),)
     return (
         build_identity(index),
         build_pods_service(index),
         build_service(index),
         build_pod_disruption_budget(index),
-        build_stateful_set(index, default_image),
+        build_stateful_set(index, managed, default_image),
     )

@@ -15,10 +15,9 @@ from vectorindex.wire import environment
 USER = 65_532  # the image's own user, which is not root
 
 
-def build_stateful_set(index: VectorIndex, default_image: str) -> dict[str, Any]:
-    """``default_image``: the sidecar's image where ``spec.managed.image`` is unset."""
+def build_stateful_set(index: VectorIndex, managed: Managed, default_image: str) -> dict[str, Any]:
+    """``managed``: the index's; ``default_image``: the sidecar's image where it names none."""
     name = index.metadata.name
-    managed = index.spec.managed
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
@@ -35,23 +34,22 @@ def build_stateful_set(index: VectorIndex, default_image: str) -> dict[str, Any]
             },
             "selector": {"matchLabels": names.selector(name)},
             "template": {
-                "metadata": _build_pod_metadata(index),
-                "spec": _build_pod(index, default_image),
+                "metadata": _build_pod_metadata(name, managed),
+                "spec": _build_pod(name, managed, default_image),
             },
             "volumeClaimTemplates": [_build_volume_claim(managed.storage)],
         },
     }
 
 
-def _build_pod_metadata(index: VectorIndex) -> dict[str, Any]:
-    managed = index.spec.managed
-    metadata = {"labels": {**(managed.pod_labels or {}), **names.labels(index.metadata.name)}}
+def _build_pod_metadata(index: str, managed: Managed) -> dict[str, Any]:
+    metadata = {"labels": {**(managed.pod_labels or {}), **names.labels(index)}}
     return metadata | ({"annotations": managed.pod_annotations} if managed.pod_annotations else {})
 
 
-def _build_pod(index: VectorIndex, default_image: str) -> dict[str, Any]:
+def _build_pod(index: str, managed: Managed, default_image: str) -> dict[str, Any]:
     return {
-        **_build_scheduling(index.spec.managed),
+        **_build_scheduling(managed),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": {
@@ -63,9 +61,9 @@ def _build_pod(index: VectorIndex, default_image: str) -> dict[str, Any]:
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_build_container(index, default_image)],
+        "containers": [_build_container(managed, default_image)],
         "volumes": [
-            {"name": names.IDENTITY_VOLUME, "configMap": {"name": names.identity(index.metadata.name)}},
+            {"name": names.IDENTITY_VOLUME, "configMap": {"name": names.identity(index)}},
             {"name": "tmp", "emptyDir": {}},
         ],
     }
@@ -95,8 +93,7 @@ def without_unset(value: Any) -> Any:
     return value
 
 
-def _build_container(index: VectorIndex, default_image: str) -> dict[str, Any]:
-    managed = index.spec.managed
+def _build_container(managed: Managed, default_image: str) -> dict[str, Any]:
     container = {
         "name": names.CONTAINER,
         "image": managed.image or default_image,

@@ -22,6 +22,18 @@ def field(kind: str, path: str, good: Any, bad: Any, message: str, *, note: str 
     return Case(f"{kind}.{path}{note}", kind, at(path, good), at(path, bad), message)
 
 
+def own_pods(path: str, good: Any, bad: Any, message: str, *, note: str = "") -> Case:
+    """A field of an index whose pods are the user's own."""
+    return Case(f"VectorIndex.{path}{note}", VI, OWN_PODS | at(path, good), OWN_PODS | at(path, bad), message)
+
+
+BY_LABEL: Object = {"podSelector": {"matchLabels": {"app": "shop"}}}
+OWN_PODS: Object = {"managed": None, **BY_LABEL}
+EXISTS = {"key": "example.com/tier", "operator": "Exists"}
+ABSENT = {"key": "canary", "operator": "DoesNotExist"}
+IN = {"key": "tier", "operator": "In", "values": ["a", "b"]}
+BY_EXPRESSION = {"matchExpressions": [EXISTS]}
+
 VI, DELETE, REBUILD, OPTIMIZE = "VectorIndex", "IndexDelete", "IndexRebuild", "IndexOptimize"
 SOURCE = {"configMapKeyRef": {"name": "ids", "key": "ids.json"}}
 
@@ -39,7 +51,7 @@ CASES = [
     field(VI, "hnsw.efConstruction", 10_000, 10_001, "less than or equal to 10000"),
     field(VI, "hnsw.efSearch", 1, -5, "greater than or equal to 1"),
     field(VI, "hnsw.seed", 2**31 - 1, 2**31, "less than or equal to 2147483647"),
-    field(VI, "managed", {"replicas": 2}, None, "spec.managed: Required value"),
+    field(VI, "managed", {"replicas": 2}, None, "give exactly one of managed and podSelector"),
     field(VI, "managed.replicas", 1, 0, "greater than or equal to 1", note=">=1"),
     field(VI, "managed.replicas", 256, 257, "less than or equal to 256", note="<=256"),
     field(VI, "managed.image", "ghcr.io/a/b@sha256:0", "a b", "should match '^\\S+$'"),
@@ -66,6 +78,22 @@ CASES = [
     field(VI, "managed.priorityClassName", "high", "", "should be at least 1 chars long"),
     field(VI, "managed.podLabels", {"team": "a"}, {"vectorindex.io/index": "x"}, "are the operator's own labels"),
     field(VI, "managed.podAnnotations", {"a": "\n"}, {"a": 1}, "must be of type string"),
+    Case("VectorIndex of two sets of pods", VI, OWN_PODS, BY_LABEL, "give exactly one of managed and podSelector"),
+    own_pods("podSelector", {"matchLabels": {"a": ""}}, {}, "podSelector must not be empty", note=" empty"),
+    own_pods("podSelector", BY_EXPRESSION, {"matchLabels": {}}, "podSelector must not be empty", note=" no labels"),
+    own_pods("podSelector.matchLabels", {"a": "b"}, {"a": "b c"}, "podSelector.matchLabels.a in body should match"),
+    own_pods("podSelector.matchExpressions", [EXISTS] * 16, [EXISTS] * 17, "must have at most 16 items"),
+    own_pods("podSelector.matchExpressions", [EXISTS], [{**EXISTS, "key": "a b"}], "should match", note=" key"),
+    own_pods(
+        "podSelector.matchExpressions", [ABSENT], [{**EXISTS, "operator": "Is"}], 'values: "In"', note=" operator"
+    ),
+    own_pods("podSelector.matchExpressions", [IN], [{**IN, "values": []}], "In and NotIn need values", note=" in none"),
+    own_pods("podSelector.matchExpressions", [IN], [{**IN, "operator": "Exists"}], "Exists and DoesNotExist have none"),
+    own_pods("port", 1, 0, "greater than or equal to 1", note=">=1"),
+    own_pods("port", 65_535, 65_536, "less than or equal to 65535", note="<=65535"),
+    Case(
+        "VectorIndex.port of own pods only", VI, {**OWN_PODS, "port": 80}, {"port": 80}, "port is that of your own pods"
+    ),
     field(VI, "maintenance.deletedPercent", 100, 101, "less than or equal to 100"),
     field(VI, "maintenance.deltaPercent", 1, 0, "greater than or equal to 1"),
     field(VI, "maintenance.minItems", 0, -1, "greater than or equal to 0"),

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from devcluster.api import Api
+from devcluster.api import Api, ApiError
 from devcluster.control_plane import ControlPlane
-from tests.apiserver.crd.manifests import apply_status, create, manifest
+from tests.apiserver.crd.manifests import apply_status, collection, create, manifest
 from tests.apiserver.crd.test_status import DELETE, INDEX, OPTIMIZE, REBUILD
 from vectorindex.api import KINDS, ApiObject
 
@@ -90,6 +90,9 @@ def test_one_name_shows_all_kinds(kubectl: Kubectl) -> None:
     ("path", "text"),
     [
         ("vi.spec.managed.storage.reclaim", "What happens to the volumes when the VectorIndex is deleted"),
+        ("vi.spec.podSelector", "The pods are your own, in the same namespace"),
+        ("vi.spec.podSelector.matchExpressions.operator", "In or NotIn: the label has, or has not, one of the values"),
+        ("vi.spec.port", "Port of the sidecar in the pods of podSelector"),
         ("vi.spec.hnsw.efConstruction", "Candidates looked at when an item is linked"),
         ("videl.spec.externalIDsFrom.configMapKeyRef.key", "Key whose value is a JSON array of strings, or one ID a"),
         ("vireb.spec.verify.minRecallPercent", "The new graph is refused when its recall is below both this and"),
@@ -98,6 +101,17 @@ def test_one_name_shows_all_kinds(kubectl: Kubectl) -> None:
 )
 def test_explain(kubectl: Kubectl, path: str, text: str) -> None:
     assert text in kubectl("explain", path)
+
+
+def test_an_index_of_own_pods_cannot_be_scaled(api: Api, namespace: str, kubectl: Kubectl) -> None:
+    """``/scale`` would have to lie: how many pods there are is not said by the VectorIndex."""
+    create(api, namespace, manifest("VectorIndex", {"managed": None, "podSelector": {"matchLabels": {"app": "shop"}}}))
+    path = f"{collection('VectorIndex', namespace)}/words"
+    with pytest.raises(ApiError, match=r"the spec replicas field \\?\".spec.managed.replicas\\?\" does not exist"):
+        api.get(f"{path}/scale")
+    with pytest.raises(AssertionError, match=r"spec\.managed\.storage: Required value"):
+        kubectl("scale", "vi/words", "--replicas=2")
+    assert "managed" not in api.get(path)["spec"]
 
 
 @pytest.mark.usefixtures("objects")

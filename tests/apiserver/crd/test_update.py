@@ -27,6 +27,11 @@ def of_index(path: str) -> str:
     return f"spec.{path}: Forbidden: {path} cannot be changed: create a VectorIndex with another name"
 
 
+EITHER = "give exactly one of managed and podSelector"
+NO_CHANGE = "spec: Forbidden: an index cannot change between managed and podSelector"
+MANAGED: Object = {"storage": {"size": "1Gi"}}
+BY_LABEL: Object = {"podSelector": {"matchLabels": {"app": "shop"}}}
+OWN_PODS: Object = {"managed": None, **BY_LABEL}
 CLASS = "managed.storage.storageClassName"
 REFUSED = [
     Case("dimensions", VI, {}, at("dimensions", 3), of_index("dimensions")),
@@ -35,6 +40,10 @@ REFUSED = [
     Case("storageClassName changed", VI, at(CLASS, "fast"), at(CLASS, "slow"), of_index(CLASS)),
     Case("storageClassName added", VI, {}, at(CLASS, "fast"), of_index(CLASS)),
     Case("storageClassName removed", VI, at(CLASS, "fast"), at(CLASS, None), of_index(CLASS)),
+    Case("managed to podSelector", VI, {}, OWN_PODS, NO_CHANGE),
+    Case("podSelector to managed", VI, OWN_PODS, {"managed": MANAGED, "podSelector": None}, NO_CHANGE),
+    Case("podSelector as well", VI, {}, BY_LABEL, EITHER),
+    Case("podSelector taken away", VI, OWN_PODS, {"podSelector": None}, EITHER),
     Case("index of a delete", DELETE, {}, at("indexRef.name", "other"), OF_A_RUN),
     Case("an ID more", DELETE, {}, at("externalIDs", ["cat", "dog", "cow"]), OF_A_RUN),
     Case("IDs in another order", DELETE, {}, at("externalIDs", ["dog", "cat"]), OF_A_RUN),
@@ -66,6 +75,8 @@ TAKEN = [
     Case("resources", VI, {}, at("managed.resources.limits.cpu", "2"), ""),
     Case("reclaim", VI, {}, at("managed.storage.reclaim", "Delete"), ""),
     Case("reclaim, with a class", VI, at(CLASS, "fast"), at("managed.storage.reclaim", "Delete"), ""),
+    Case("podSelector", VI, OWN_PODS, at("podSelector.matchLabels", {"app": "mall"}), ""),
+    Case("port", VI, OWN_PODS, at("port", 9_000), ""),
     Case("hnsw added", VI, {}, at("hnsw.efSearch", 100), ""),
     Case("hnsw removed", VI, at("hnsw.m", 8), at("hnsw", None), ""),
     Case("maintenance", VI, {}, at("maintenance.deletedPercent", 50), ""),

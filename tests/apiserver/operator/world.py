@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -24,7 +25,7 @@ from devcluster.api import Api, ApiError
 from devcluster.fake_node import FakeNode
 from vectorindex.api import KINDS
 from vectorindex.api.common import API_VERSION
-from vectorindex.api.names import PORT
+from vectorindex.api.names import CONTAINER
 from vectorindex.dataplane.items import Replicas, SidecarIndex
 from vectorindex.dataplane.operations import Sidecars
 from vectorindex.dataplane.transport import Transport
@@ -59,7 +60,8 @@ class Sidecar:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "vectorindex.sidecar", "--data-dir", self._folder / "data"),
-                    *("--host", self.endpoint.host, "--port", str(PORT), "--identity", self._folder / "identity.json"),
+                    *("--host", self.endpoint.host, "--port", str(self.endpoint.port)),
+                    *("--identity", self._folder / "identity.json"),
                 ],
                 stdout=log,
                 stderr=log,
@@ -159,6 +161,7 @@ class World:
         self.operator = Operator(operator_kubeconfig, namespace, folder / "operator.log")
         self._folder = folder
         self._sidecars: dict[str, Sidecar] = {}
+        self._hosts: dict[str, str] = {}
         self._lock = threading.Lock()
         self._network = f"127.{os.getpid() % 200 + 20}.{id(self) // 16 % 250}"
         self.node = FakeNode(kubeconfig, self._bring_up, self._tear_down, namespace=namespace, ready=True)
@@ -293,7 +296,7 @@ class World:
         return self._call(ask)
 
     def _of(self, index: str) -> list[Sidecar]:
-        return [self._sidecars[pod] for pod in sorted(self._sidecars) if pod.rpartition("-")[0] == index]
+        return [self._sidecars[pod] for pod in sorted(self._sidecars) if self._sidecars[pod].endpoint.index == index]
 
     def _replicas(self, transport: Transport, index: str) -> list[SidecarIndex]:
         return [SidecarIndex(transport, each.endpoint.url, index) for each in self._of(index)]
@@ -306,20 +309,28 @@ class World:
         return asyncio.run(run())
 
     def _bring_up(self, pod: Object) -> str:
+        """As a kubelet does: wait for the ConfigMap, start what the containers are. A pod without a sidecar gets an
+        address, on which nobody listens."""
         name = pod["metadata"]["name"]
-        index = pod["metadata"]["labels"]["vectorindex.io/index"]
-        identity = self.api.get(f"/api/v1/namespaces/{self.namespace}/configmaps/{index}-identity")
+        container = next((each for each in pod["spec"]["containers"] if each["name"] == CONTAINER), None)
         with self._lock:
-            if name not in self._sidecars:
-                host = f"{self._network}.{len(self._sidecars) + 1}"
-                endpoint = Endpoint(self.namespace, index, name, host, PORT)
-                self._sidecars[name] = Sidecar(self._folder / name, endpoint)
-            sidecar = self._sidecars[name]
-        sidecar.start(identity["data"]["identity.json"])
-        return sidecar.endpoint.host
+            host = self._hosts.setdefault(name, f"{self._network}.{len(self._hosts) + 1}")
+        if container is None:
+            return host
+        mounted = next(volume["configMap"]["name"] for volume in pod["spec"]["volumes"] if "configMap" in volume)
+        path = f"/api/v1/namespaces/{self.namespace}/configmaps/{mounted}"
+        eventually(lambda: self.exists(path), f"there is a ConfigMap {mounted}")
+        identity = self.api.get(path)["data"]["identity.json"]
+        port = container["ports"][0]["containerPort"]
+        endpoint = Endpoint(self.namespace, json.loads(identity)["index"], name, host, port)
+        with self._lock:
+            sidecar = self._sidecars.setdefault(name, Sidecar(self._folder / name, endpoint))
+        sidecar.start(identity)
+        return host
 
     def _tear_down(self, pod: Object) -> None:
-        self._sidecars[pod["metadata"]["name"]].stop()
+        if (sidecar := self._sidecars.get(pod["metadata"]["name"])) is not None:
+            sidecar.stop()
 
 
 PLURALS = {model.definition.kind: model.definition.plural for model in KINDS}

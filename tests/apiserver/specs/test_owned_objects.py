@@ -128,6 +128,7 @@ def test_what_is_taken_out_of_the_spec_is_taken_out_of_the_pods(
     created = create_index(api, namespace)
 
     def stateful_set(changes: Object) -> Object:
+        assert created.spec.managed is not None
         managed = created.spec.managed.to_dict() | changes
         spec = {**created.spec.to_dict(), "managed": {key: each for key, each in managed.items() if each is not None}}
         index = VectorIndex.read({"metadata": created.metadata.to_dict(), "spec": spec})

@@ -51,6 +51,7 @@ def test_an_object_is_read_with_its_defaults() -> None:
     index = VectorIndex.read(INDEX)
     assert index.metadata.name == "words"
     assert index.metadata.creation_timestamp == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert index.spec.managed is not None
     assert index.spec.managed.replicas == 1
     assert index.spec.maintenance.deleted_percent == 20
     assert index.status.observed_generation == -1
@@ -92,6 +93,7 @@ def test_what_is_unset_is_not_written() -> None:
 def test_a_quantity_is_a_string_however_it_was_written() -> None:
     spec = {**INDEX["spec"], "managed": {"storage": {"size": 1024}, "resources": {"limits": {"cpu": 2}}}}
     managed = VectorIndex.read({**INDEX, "spec": spec}).spec.managed
+    assert managed is not None
     assert managed.storage.size == "1024"
     assert managed.resources is not None
     assert managed.resources.to_dict() == {"limits": {"cpu": "2"}}
@@ -100,6 +102,49 @@ def test_a_quantity_is_a_string_however_it_was_written() -> None:
 def test_a_spec_that_no_rule_allows_is_an_error_that_names_the_field() -> None:
     with pytest.raises(UnreadableError, match=r"spec\.hnsw\.m"):
         VectorIndex.read({**INDEX, "spec": {**INDEX["spec"], "hnsw": {"m": 1}}})
+
+
+def of_own_pods(**selector: Any) -> dict[str, Any]:
+    return manifest("VectorIndex", {"dimensions": 3, "metric": "L2", "podSelector": selector})
+
+
+@pytest.mark.parametrize(
+    ("selector", "text"),
+    [
+        pytest.param({"matchLabels": {"app": "shop", "a.b/tier": ""}}, "app=shop,a.b/tier=", id="labels"),
+        pytest.param(
+            {
+                "matchLabels": {"app": "shop"},
+                "matchExpressions": [
+                    {"key": "tier", "operator": "In", "values": ["a", "b"]},
+                    {"key": "zone", "operator": "NotIn", "values": ["x"]},
+                    {"key": "a.b/c", "operator": "Exists"},
+                    {"key": "canary", "operator": "DoesNotExist"},
+                ],
+            },
+            "app=shop,tier in (a,b),zone notin (x),a.b/c,!canary",
+            id="expressions",
+        ),
+    ],
+)
+def test_a_selector_as_a_query_has_it(selector: dict[str, Any], text: str) -> None:
+    pods = VectorIndex.read(of_own_pods(**selector)).spec.pod_selector
+    assert pods is not None
+    assert pods.to_text() == text
+
+
+@pytest.mark.parametrize("key", ["a b", "-a", "a/b/c", "A.b/c", "a=b", "x" * 64, "a\n", ""])
+def test_a_label_that_is_none_is_said_before_it_is_looked_for(key: str) -> None:
+    """The API server cannot check keys of a map."""
+    with pytest.raises(UnreadableError, match="is no name of a label") as error:
+        VectorIndex.read(of_own_pods(matchLabels={key: "x"}))
+    assert str(error.value).startswith("spec.podSelector.matchLabels.")
+
+
+@pytest.mark.parametrize("pods", [{}, {**of_own_pods(matchLabels={"a": "b"})["spec"], **INDEX["spec"]}], ids=str)
+def test_an_index_has_one_set_of_pods(pods: dict[str, Any]) -> None:
+    with pytest.raises(UnreadableError, match="give exactly one of managed and podSelector"):
+        VectorIndex.read(manifest("VectorIndex", {"dimensions": 3, "metric": "L2", **pods}))
 
 
 def condition(**changes: Any) -> Condition:

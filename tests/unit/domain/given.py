@@ -43,6 +43,10 @@ def index(status: dict[str, Any] | None = None, **spec: Any) -> VectorIndex:
     )
 
 
+OWN_PODS: dict[str, Any] = {"managed": None, "podSelector": {"matchLabels": {"app": "shop"}}}
+"""What makes :func:`index` one whose pods are the user's own."""
+
+
 def parameters(m: int = 16, ef_construction: int = 200) -> ParametersInForce:
     return ParametersInForce(m=m, ef_construction=ef_construction, ef_search=64, rng_seed=0)
 

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from tests.unit.domain.given import MEMBERS, NOW, begun, index, member, missing, parameters, rebuild_run, state
+from tests.unit.domain.given import (
+    MEMBERS,
+    NOW,
+    OWN_PODS,
+    begun,
+    index,
+    member,
+    missing,
+    parameters,
+    rebuild_run,
+    state,
+)
 from vectorindex.api.vectorindex import VectorIndexStatus
 from vectorindex.domain.children import Child, Step
 from vectorindex.domain.index import Applied, IndexSnapshot, decide, summarize
-from vectorindex.domain.members import NoAnswer, WrongIdentity
+from vectorindex.domain.members import Member, NoAnswer, WrongIdentity
 from vectorindex.domain.rollout import Rollout
 from vectorindex.wire.state import Configuration
 
@@ -181,6 +193,37 @@ def test_a_new_template_waits_for_a_build(changes: dict[str, Any], held: bool) -
     assert condition is not None
     words = "the new pod template of StatefulSet vi waits until IndexRebuild weekly is done"
     assert (condition.reason == "RolloutPending", condition.message == words) == (held, held)
+
+
+LEAVING = replace(member(2, ready=False), leaving=True)
+
+
+@pytest.mark.parametrize(
+    ("members", "ready", "message", "replicas"),
+    [
+        pytest.param(MEMBERS, "True/AllPodsReady", "3 pods ready", 3, id="all that match are ready"),
+        pytest.param(
+            (member(0), member(1, ready=False)),
+            "False/PodsNotReady",
+            "1 of 2 pods ready: vi-1 is not ready",
+            2,
+            id="one is not ready",
+        ),
+        pytest.param((), "False/PodsNotReady", "no pod matches spec.podSelector", 0, id="there is none"),
+        pytest.param(
+            (member(0), LEAVING), "True/AllPodsReady", "1 pod ready", 1, id="one that goes away is not waited for"
+        ),
+        pytest.param((LEAVING,), "False/PodsNotReady", "no pod matches spec.podSelector", 0, id="the last one goes"),
+    ],
+)
+def test_an_index_of_own_pods(members: tuple[Member, ...], ready: str, message: str, replicas: int) -> None:
+    seen = snapshot(index=index(**OWN_PODS), members=members, rollout=Rollout())
+    status = summarize(seen, Applied()).status
+    condition = status.condition("Ready")
+    assert condition is not None
+    assert (stated(status)["Ready"], condition.message) == (ready, message)
+    assert (status.replicas, status.selector) == (replicas, None)
+    assert [pod.name for pod in status.pods] == [member.name for member in members]
 
 
 def test_the_pods_that_exist_are_told_from_those_that_are_wanted() -> None:

@@ -8,7 +8,9 @@ from vectorindex.api import VectorIndex
 
 
 def build_index(managed: dict[str, Any] | None = None, **spec: Any) -> VectorIndex:
-    """The index ``search/words``; ``managed`` and ``spec`` add to its fields or replace them."""
+    """The index ``search/words``; ``managed`` and ``spec`` add to its fields or replace them. With ``podSelector`` in
+    place of ``managed``."""
+    pods = {"managed": {"replicas": 3, "storage": {"size": "1Gi"}, **(managed or {})}}
     return VectorIndex.read(
         {
             "metadata": {
@@ -20,7 +22,7 @@ def build_index(managed: dict[str, Any] | None = None, **spec: Any) -> VectorInd
             "spec": {
                 "dimensions": 384,
                 "metric": "Cosine",
-                "managed": {"replicas": 3, "storage": {"size": "1Gi"}, **(managed or {})},
+                **({} if "podSelector" in spec else pods),
                 **spec,
             },
         }

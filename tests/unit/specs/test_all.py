@@ -25,6 +25,11 @@ def test_what_pods_need_comes_before_what_makes_them() -> None:
     ]
 
 
+def test_pods_of_the_users_own_need_no_more_than_their_identity() -> None:
+    own = build_index(podSelector={"matchLabels": {"app": "shop"}})
+    assert build_owned_objects(own, "sidecar:1") == OBJECTS[:1]
+
+
 @each_object
 def test_it_goes_when_its_index_goes_and_holds_up_nothing(owned: dict[str, Any]) -> None:
     assert owned["metadata"]["namespace"] == "search"

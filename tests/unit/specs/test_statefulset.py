@@ -10,7 +10,8 @@ from vectorindex.specs import build_stateful_set
 
 
 def spec(index: VectorIndex) -> dict[str, Any]:
-    result: dict[str, Any] = build_stateful_set(index, "sidecar:1")["spec"]
+    assert index.spec.managed is not None
+    result: dict[str, Any] = build_stateful_set(index, index.spec.managed, "sidecar:1")["spec"]
     return result
 
 
