@@ -64,6 +64,7 @@ class Sidecar:
     ) -> None:
         self.pod, self.items = pod, set(items)
         self.executed: Counter[str] = Counter()
+        self.epoch = 0
         self.parameters = ParametersInForce(m=16, ef_construction=200, ef_search=64, rng_seed=0)
         self.ledger: dict[str, OperationStatus] = {}
         self._digests: dict[str, str] = {}
@@ -99,6 +100,12 @@ class Sidecar:
             configuration=self._configuration,
             operations=tuple(each for each in map(self.look, self.ledger) if not each.state.finished),
         )
+
+    def admit(self, epoch: int) -> None:
+        """As the fence does; the epoch is on the volume."""
+        if epoch < self.epoch:
+            raise dataplane.FencedError("it is over", epoch, self.epoch)
+        self.epoch = epoch
 
     def configure(self, configuration: Configuration) -> None:
         self._configuration = Configuration(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -16,25 +17,30 @@ from datetime import timedelta
 from enum import Enum
 from typing import Any, TypeVar
 
+from tests.loop.leases import SimulatedLease
 from tests.loop.sidecars import INDEX, NAMESPACE, START, Clock, Failing, Sidecar
 from vectorindex.api import KINDS, names
 from vectorindex.api.common import API_VERSION
-from vectorindex.cluster.errors import ConflictError, NotFoundError, UnavailableError
+from vectorindex.cluster.errors import ConflictError, NotFoundError, OutdatedError, UnavailableError
 from vectorindex.dataplane import errors as dataplane
+from vectorindex.domain.election import Candidate, Timing
 from vectorindex.reconcile.intake import Intake
 from vectorindex.reconcile.keys import Key
+from vectorindex.reconcile.leadership import Leadership, LeadershipLostError
 from vectorindex.reconcile.ports import Manifest, Ports
 from vectorindex.reconcile.queue import Done, Failed, KeyedQueue, Outcome
 from vectorindex.reconcile.reconciler import Reconciler, is_temporary
 from vectorindex.reconcile.resync import Resync
 from vectorindex.reconcile.watchlist import Watchlist
 from vectorindex.wire.endpoint import Endpoint
+from vectorindex.wire.epoch import HEADER
 from vectorindex.wire.operations import DeletePreview, DeleteRequest, OperationBody, OperationStatus
 from vectorindex.wire.state import Configuration, IndexState
 
 Result = TypeVar("Result")
 
 OURS = {model.definition.kind for model in KINDS}
+TIMING = Timing(duration=2, renew_deadline=1.5, retry=1.0)
 LIMIT = timedelta(hours=1)
 """Simulated time after which a run must have ended."""
 
@@ -44,14 +50,18 @@ class Mode(Enum):
     """The operator ends right after the call: nothing is done between two calls, so this is every place to end at."""
     LOST = "answer lost"
     """The call has its effect, but the operator gets no answer."""
+    PAUSE = "paused"
+    """The operator stands still just before the call has its effect, is replaced by another one, and goes on."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens at the ``call``-th call of a port, counted from 0 over the whole run."""
+    """What happens at the ``call``-th call of a port, counted from 0 over the whole run. ``others``: so many calls are
+    made by the one that replaces a paused operator, before that one goes on; None: all that there are to make."""
 
     call: int
     mode: Mode
+    others: int | None = None
 
 
 class Crash(BaseException):
@@ -96,6 +106,7 @@ class Server:
         manifest = self.objects[kind, name]
         manifest["spec"] = {**manifest["spec"], **spec}
         manifest["metadata"]["generation"] += 1
+        self._touch(manifest)
         self.events.append((copied(manifest), False))
 
     def delete_own(self, manifest: Manifest) -> None:
@@ -123,6 +134,10 @@ class Server:
         self.events.append((copied(applied), False))
         return applied
 
+    def _touch(self, manifest: Manifest) -> None:
+        self._version += 1
+        manifest["metadata"]["resourceVersion"] = str(self._version)
+
     def _live(self, manifest: Manifest) -> Manifest:
         live = self.objects.get((manifest["kind"], manifest["metadata"]["name"]))
         if live is None:
@@ -133,13 +148,29 @@ class Server:
 
     def apply_status(self, manifest: Manifest, status: Manifest) -> None:
         live = self._live(manifest)
+        if live["metadata"]["resourceVersion"] != manifest["metadata"]["resourceVersion"]:
+            raise OutdatedError("it has changed", 409)
+        ended = "completionTime" in live.get("status", {})
+        assert not ended or "completionTime" in status, "a run that had ended goes on"
         self.status_writes += 1
+        self._touch(live)
         live["status"] = copied(status)
         time = self.clock.now().isoformat().replace("+00:00", "Z")
         live["metadata"]["managedFields"] = [
             {"manager": names.FIELD_MANAGER, "operation": "Apply", "subresource": "status", "time": time}
         ]
         self.events.append((copied(live), False))
+
+
+@dataclass
+class Life:
+    """One operator's process, the latest of its pod. ``left``: calls that it makes before it crashes, None: it does
+    not."""
+
+    leadership: Leadership
+    pod: int = 0
+    left: int | None = None
+    replaced: bool = False
 
 
 class World:
@@ -154,10 +185,14 @@ class World:
     ) -> None:
         self.clock = Clock()
         self.server = Server(self.clock)
-        self.faults: dict[int, Mode] = {}
+        self.lease = SimulatedLease()
+        self.faults: dict[int, Fault] = {}
         self.calls: list[str] = []
         self._losing: list[str] = []
         self.crashes = 0
+        self.replaced: list[str] = []
+        """The calls at which an operator was paused until another one had replaced it."""
+        self._finished: Callable[[Server], bool] = bool
         self.sidecars = {
             name: Sidecar(
                 name,
@@ -174,23 +209,42 @@ class World:
 
     def run(self, finished: Callable[[Server], bool], faults: tuple[Fault, ...] = ()) -> None:
         """Let the operator work until ``finished``, with these faults."""
-        self.faults = {fault.call: fault.mode for fault in faults}
-        asyncio.run(self._run(finished))
+        self.faults = {fault.call: fault for fault in faults}
+        self._finished = finished
+        asyncio.run(self._run())
 
     def lose(self, title: str) -> None:
         """The answer of the next call of this title is lost."""
         self._losing.append(title)
 
-    async def _run(self, finished: Callable[[Server], bool]) -> None:
-        while not await self._incarnation(finished):
+    async def _run(self) -> None:
+        while not await self._live(self.life()):
             self.crashes += 1
             for task in asyncio.all_tasks() - {asyncio.current_task()}:
                 task.cancel()
             self.clock.seconds += 1.0
 
-    async def _incarnation(self, finished: Callable[[Server], bool]) -> bool:
-        """One life of the operator; False when it crashed."""
-        ports = Ports(SimulatedCluster(self), SimulatedSidecars(self), self.clock.now)
+    def life(self, pod: int = 0, left: int | None = None) -> Life:
+        """A new process of a pod, which wants to lead."""
+        me = Candidate(f"pod{pod}_{self.lease.writes}", container=f"pod{pod}_")
+        wall = lambda: int(1e6 * self.clock.seconds)  # noqa: E731
+        return Life(Leadership(self.lease, me, TIMING, self.clock.monotonic, wall), pod, left)
+
+    def _replace(self, life: Life, others: int | None) -> None:
+        """While a process stands still, and so its event loop, the one of another pod waits for the Lease and works."""
+        other = self.life(life.pod + 1, others)
+        replacing = threading.Thread(target=lambda: asyncio.run(self._live(other)))
+        replacing.start()
+        replacing.join()
+        life.replaced = True
+
+    async def _live(self, life: Life) -> bool:
+        """One life of an operator; False when it ended before all was finished."""
+        finished, leadership = self._finished, life.leadership
+        await leadership.attempt()
+        while not leadership.leads:
+            await self._pass_time(self.clock.seconds + TIMING.retry, leadership)
+        ports = Ports(SimulatedCluster(self, life), SimulatedSidecars(self, life), self.clock.now)
         queue = KeyedQueue(self.clock.monotonic, random.Random(0))
         watchlist = Watchlist()
         reconciler = Reconciler(ports, watchlist, "image", queue.enter)
@@ -204,15 +258,20 @@ class World:
                 if key is None:
                     due = queue.next_due()
                     assert due is not None, "nothing is scheduled any more"
-                    self.clock.seconds = max(due, self.clock.seconds)
+                    await self._pass_time(due, leadership)
                     assert self.clock.now() < START + LIMIT, f"not finished: {self.server.objects}"
                 else:
                     queue.finish(key, await self._reconcile(reconciler, key))
-        except Crash:
+        except (Crash, LeadershipLostError):
             return False
         except UnavailableError:
             return False  # a resync that failed is done again, as after a crash
         return True
+
+    async def _pass_time(self, until: float, leadership: Leadership) -> None:
+        while self.clock.seconds < until:
+            self.clock.seconds = min(until, self.clock.seconds + TIMING.retry)
+            await leadership.attempt()
 
     async def _reconcile(self, reconciler: Reconciler, key: Key) -> Outcome:
         try:
@@ -230,13 +289,22 @@ class World:
             else:
                 intake.child(manifest)
 
-    def call(self, title: str, act: Callable[[], Result], lost: Exception) -> Result:
+    def call(self, life: Life, title: str, act: Callable[[], Result], lost: Exception) -> Result:
         """One call of a port: counted, and hit by the fault that is meant for it."""
-        mode = self.faults.get(len(self.calls))
+        assert not life.replaced, f"{title} by an operator that was replaced"
+        if life.left is not None:
+            life.left -= 1
+            if life.left < 0:
+                raise Crash
+        fault = self.faults.get(len(self.calls))
+        mode = None if fault is None else fault.mode
         if title in self._losing:
             self._losing.remove(title)
             mode = Mode.LOST
         self.calls.append(title)
+        if fault is not None and mode is Mode.PAUSE:
+            self.replaced.append(title)
+            self._replace(life, fault.others)
         try:
             result: Result = copied(act())
             return result
@@ -257,8 +325,8 @@ def copied(value: Any) -> Any:
 
 
 class SimulatedCluster:
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, world: World, life: Life) -> None:
+        self._world, self._life = world, life
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         return self._call(f"GET {kind} {name}", lambda: self._world.server.objects.get((kind, name)))
@@ -287,12 +355,13 @@ class SimulatedCluster:
         self._call(f"EVENT {reason}", lambda: self._world.server.recorded.update([identity]))
 
     def _call(self, title: str, act: Callable[[], Result]) -> Result:
-        return self._world.call(title, act, UnavailableError("no answer"))
+        self._life.leadership.check()
+        return self._world.call(self._life, title, act, UnavailableError("no answer"))
 
 
 class SimulatedSidecars:
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, world: World, life: Life) -> None:
+        self._world, self._life = world, life
 
     async def state(self, endpoint: Endpoint) -> IndexState:
         uid = self._world.server.objects["VectorIndex", INDEX]["metadata"]["uid"]
@@ -315,13 +384,15 @@ class SimulatedSidecars:
 
     def _call(self, title: str, endpoint: Endpoint, act: Callable[[Sidecar], Result]) -> Result:
         sidecar = self._world.sidecars[endpoint.host]
+        epoch = int(self._life.leadership.headers(endpoint)[HEADER])
 
         def guarded() -> Result:
             if not sidecar.up:
                 raise dataplane.UnreachableError("connection refused")
+            sidecar.admit(epoch)
             return act(sidecar)
 
-        return self._world.call(title, guarded, dataplane.UnreachableError("no answer"))
+        return self._world.call(self._life, title, guarded, dataplane.UnreachableError("no answer"))
 
 
 def _pod(sidecar: Sidecar) -> Manifest:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.loop.sidecars import INDEX, NAMESPACE
-from tests.loop.simulation import Server, SimulatedCluster, SimulatedSidecars, World
+from tests.loop.simulation import Life, Server, SimulatedCluster, SimulatedSidecars, World
 from vectorindex.reconcile.keys import Key, Work
 from vectorindex.reconcile.ports import Ports
 from vectorindex.reconcile.runs import BuildReconciler
@@ -21,8 +21,8 @@ REBUILD = {"indexRef": {"name": INDEX}}
 class SlowSidecars(SimulatedSidecars):
     """No pod says how it is before ``answer`` is set."""
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
+    def __init__(self, world: World, life: Life) -> None:
+        super().__init__(world, life)
         self.asked, self.answer = asyncio.Event(), asyncio.Event()
 
     async def state(self, endpoint: Endpoint) -> IndexState:
@@ -31,9 +31,11 @@ class SlowSidecars(SimulatedSidecars):
         return await super().state(endpoint)
 
 
-def reconciler(world: World) -> tuple[BuildReconciler, SlowSidecars]:
-    sidecars = SlowSidecars(world)
-    return BuildReconciler(Ports(SimulatedCluster(world), sidecars, world.clock.now)), sidecars
+async def reconciler(world: World) -> tuple[BuildReconciler, SlowSidecars]:
+    life = world.life()
+    await life.leadership.attempt()
+    sidecars = SlowSidecars(world, life)
+    return BuildReconciler(Ports(SimulatedCluster(world, life), sidecars, world.clock.now)), sidecars
 
 
 def reason(world: World, name: str) -> str:
@@ -50,7 +52,7 @@ def rebuild(name: str) -> Key:
 )
 async def test_a_build_that_waits_asks_no_pod(spec: dict[str, Any], said: str) -> None:
     world = World([{"a"}, {"a"}], **spec)
-    builds, sidecars = reconciler(world)
+    builds, sidecars = await reconciler(world)
     for name in ("first", "second"):
         world.server.create("IndexRebuild", name, REBUILD)
     async with asyncio.timeout(5):
@@ -61,7 +63,7 @@ async def test_a_build_that_waits_asks_no_pod(spec: dict[str, Any], said: str) -
 
 async def test_a_build_that_waits_for_a_pods_answer_holds_up_no_other() -> None:
     world = World([{"a"}, {"a"}])
-    builds, sidecars = reconciler(world)
+    builds, sidecars = await reconciler(world)
     world.server.create("IndexRebuild", "first", REBUILD)
     first = asyncio.create_task(builds.reconcile(rebuild("first")))
     async with asyncio.timeout(5):
@@ -77,7 +79,7 @@ async def test_a_build_that_waits_for_a_pods_answer_holds_up_no_other() -> None:
 async def test_a_build_that_another_one_overtook_does_not_begin_beside_it() -> None:
     """The line as it was before the pods were asked says nothing any more."""
     world = World([{"a"}, {"a"}])
-    builds, sidecars = reconciler(world)
+    builds, sidecars = await reconciler(world)
     world.server.create("IndexRebuild", "second", REBUILD)
     second = asyncio.create_task(builds.reconcile(rebuild("second")))
     async with asyncio.timeout(5):

@@ -19,6 +19,8 @@ import aiohttp
 import numpy as np
 from numpy.typing import NDArray
 
+from vectorindex.wire.epoch import HEADER
+
 DEADLINE = 90.0  # for a machine that does other things too; nothing waits longer than it has to
 REPOSITORY = Path(__file__).parents[2]
 FINISHED = ("Succeeded", "Failed", "Cancelled")
@@ -128,17 +130,19 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """An application and an operator in one."""
+    """An application and an operator in one; ``epoch`` is the operator's."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session = session
         self._url = url
+        self.epoch: int | None = None
 
     async def call(self, method: str, path: str, body: Any = None) -> Answer:
         """``body``: bytes as they are, anything else as JSON."""
         encoded = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         content = None if encoded is None else io.BytesIO(encoded)
-        async with self._session.request(method, self._url + path, data=content) as response:
+        headers = {} if self.epoch is None else {HEADER: str(self.epoch)}
+        async with self._session.request(method, self._url + path, data=content, headers=headers) as response:
             return Answer(response.status, await response.json())
 
     async def ok(self, method: str, path: str, body: Any = None) -> Any:

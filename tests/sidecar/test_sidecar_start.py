@@ -73,6 +73,7 @@ async def test_an_identity_forbids_replacing_everything_during_an_operation(laun
     async with connect(program) as client:
         vectors = random_vectors(3000)
         await client.load("products", names(3000), vectors)
+        client.epoch = 1
         await client.put("products", "rebuild.1", "Rebuild", params={"M": 48, "ef_construction": 1500})
         await client.running("products", "rebuild.1")
         answer = await client.call("POST", "/init", {"index_name": "products", "mode": "build"})

@@ -1,9 +1,15 @@
-"""Liveness: 200 while the event loop turns and everything is looked at again from time to time."""
+"""Liveness and readiness, as a kubelet asks for them.
+
+Alive (``/healthz``) is a process whose event loop turns, and which, once it leads, renews its Lease and looks at
+everything again from time to time: where one of these is not so, a restart helps. It does not help a standby that gets
+no answer from the API server, so that one is alive. But it is not ready (``/readyz``): ready is a process whose last
+look at the Lease was answered, so that no rollout ends an operator that works for one that cannot.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -35,24 +41,42 @@ class LoopLag:
             await asyncio.sleep(BEAT)
 
 
-class Health:
-    """Serves ``GET /healthz``: the figures, with status 503 if one of them is too high."""
+@dataclass(frozen=True)
+class Figure:
+    """Something that must not be more than ``limit``; None: it does not apply now."""
 
-    def __init__(self, lag: LoopLag, resync_age: Callable[[], float]) -> None:
-        self._lag = lag
-        self._resync_age = resync_age
+    name: str
+    value: Callable[[], float | None]
+    limit: float
+
+
+class Health:
+    """Serves ``GET /healthz``, the figures, with status 503 if one of them is too high, and ``GET /readyz``."""
+
+    def __init__(self, figures: Sequence[Figure], leads: Callable[[], bool], ready: Callable[[], bool]) -> None:
+        self._figures = figures
+        self._leads, self._ready = leads, ready
 
     async def serve(self, host: str, port: int) -> web.AppRunner:
         """Listen; the runner's ``cleanup`` ends it."""
         application = web.Application()
         application.router.add_get("/healthz", self._healthz)
+        application.router.add_get("/readyz", self._readyz)
         runner = web.AppRunner(application, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, host, port).start()
         return runner
 
     async def _healthz(self, request: web.Request) -> web.Response:
-        lag, age = self._lag.seconds, self._resync_age()
-        alive = lag <= MAX_LAG and age <= MAX_RESYNC_AGE
-        figures = {"loopLagSeconds": round(lag, 3), "resyncAgeSeconds": round(age, 1)}
-        return web.json_response({"alive": alive, **figures}, status=200 if alive else 503)
+        values = {figure: figure.value() for figure in self._figures}
+        applying = {figure: value for figure, value in values.items() if value is not None}
+        alive = all(value <= figure.limit for figure, value in applying.items())
+        rounded = {figure.name: round(value, 3) for figure, value in applying.items()}
+        return _answer("alive", alive, {"leads": self._leads(), **rounded})
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        return _answer("ready", self._ready(), {"leads": self._leads()})
+
+
+def _answer(what: str, holds: bool, more: dict[str, float]) -> web.Response:
+    return web.json_response({what: holds, **more}, status=200 if holds else 503)

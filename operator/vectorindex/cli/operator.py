@@ -1,9 +1,9 @@
-"""``vectorindex-operator``: watches, reconciles, until SIGTERM."""
+"""``vectorindex-operator``: stands by until it holds the Lease, then watches and reconciles, until SIGTERM."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -11,22 +11,28 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import kopf
+from aiohttp import web
 
-from vectorindex.cli.health import Health, LoopLag
+from vectorindex.cli.health import MAX_LAG, MAX_RESYNC_AGE, Figure, Health, LoopLag
+from vectorindex.cli.options import Options, parse_options
 from vectorindex.cluster.client import ApiServer
 from vectorindex.cluster.cluster import Cluster
 from vectorindex.cluster.errors import ClusterError
+from vectorindex.cluster.lease import LeaseStore
 from vectorindex.cluster.resources import OWN
 from vectorindex.dataplane.operations import Sidecars
 from vectorindex.dataplane.transport import Transport
+from vectorindex.domain.election import Candidate
 from vectorindex.handlers.watching import build_registry, build_settings
 from vectorindex.reconcile.intake import Intake
 from vectorindex.reconcile.keys import Key
+from vectorindex.reconcile.leadership import Leadership, LeadershipLostError
 from vectorindex.reconcile.ports import Ports
 from vectorindex.reconcile.queue import KeyedQueue
 from vectorindex.reconcile.reconciler import Reconciler, is_temporary
@@ -35,9 +41,6 @@ from vectorindex.reconcile.watchlist import Watchlist
 from vectorindex.reconcile.workers import Workers
 
 logger = logging.getLogger("vectorindex")
-
-INSTANCE = f"{socket.gethostname()}-{os.getpid()}"[:128]
-"""This process, in the Events that it writes."""
 
 KINDS_RETRY = 2.0
 """Seconds until the kinds are looked for again, at the start."""
@@ -55,65 +58,60 @@ def main() -> int:
     logging.getLogger("kopf").setLevel(logging.WARNING)
     try:
         asyncio.run(run(options))
-    except Startup as error:
+    except FatalError as error:
         print(f"vectorindex-operator: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="vectorindex-operator",
-        description="Maintains vector indexes, as VectorIndex objects and their maintenance runs describe.",
-        epilog="It talks to the API server by the kubeconfig file that KUBECONFIG names, or by its service account.",
-    )
-    parser.add_argument(
-        "--namespace",
-        action="append",
-        metavar="NAME",
-        help="watch this namespace; may be given several times (default: all namespaces)",
-    )
-    parser.add_argument(
-        "--default-image",
-        metavar="IMAGE",
-        default=os.environ.get("VECTORINDEX_IMAGE"),
-        help="the sidecar's image where a VectorIndex names none (default: the environment's VECTORINDEX_IMAGE)",
-    )
-    parser.add_argument("--health-host", metavar="ADDRESS", default="0.0.0.0", help="address of /healthz")  # noqa: S104
-    parser.add_argument("--health-port", metavar="PORT", type=int, default=8080, help="port of /healthz")
-    parser.add_argument("--verbose", action="store_true", help="log what is done in detail")
-    options = parser.parse_args(arguments)
-    if not options.default_image:
-        parser.error("give the sidecar's image: --default-image, or VECTORINDEX_IMAGE in the environment")
-    return options
+class FatalError(Exception):
+    """The operator cannot start, or must not go on; the message says why."""
 
 
-class Startup(Exception):
-    """The operator cannot start; the message says why."""
+def candidate(environ: Mapping[str, str] = os.environ) -> Candidate:
+    """This process, among those that may lead. The processes of one pod run one after the other, by Kubernetes."""
+    pod, uid = environ.get("POD_NAME"), environ.get("POD_UID")
+    container = f"{pod}_{uid}_" if pod and uid else ""
+    return Candidate(f"{container or f'{socket.gethostname()}_'}{uuid.uuid4().hex[:12]}", container)
 
 
-async def run(options: argparse.Namespace) -> None:
+async def run(options: Options) -> None:
     """Run until SIGTERM or SIGINT.
 
     Raises:
-        Startup: there is no way to the API server, or the health port is taken.
+        FatalError: there is no way to the API server, the health port is taken, or the Lease is lost.
     """
     stop = asyncio.Event()
     stop_at_signals(stop)
+    me = candidate()
+    async with contextlib.AsyncExitStack() as stack:
+        # The Lease has a connection of its own: renewing it waits for nothing else, and is nothing that a leader does.
+        leases = LeaseStore(await _connect(stack), options.lease_namespace, options.lease_name)
+        leadership = Leadership(leases, me, options.timing, _elapsed, lambda: time.time_ns() // 1_000)
+        server = await _connect(stack, leadership.check)
+        transport = await stack.enter_async_context(Transport())
+        await _operate(options, me, server, transport, leadership, stop)
+
+
+async def _connect(stack: contextlib.AsyncExitStack, check: Callable[[], None] = lambda: None) -> ApiServer:
     try:
-        server = await ApiServer.connect()
+        server = await ApiServer.connect(check)
     except Exception as error:
-        raise Startup(f"no way to the API server: {error}") from error
-    try:
-        async with Transport() as transport:
-            await _operate(options, server, transport, stop)
-    finally:
-        await server.close()
+        raise FatalError(f"no way to the API server: {error}") from error
+    stack.push_async_callback(server.close)
+    return server
 
 
-async def _operate(options: argparse.Namespace, server: ApiServer, transport: Transport, stop: asyncio.Event) -> None:
-    cluster = Cluster(server, instance=INSTANCE)
-    ports = Ports(cluster, Sidecars(transport), now)
+async def _operate(
+    options: Options,
+    me: Candidate,
+    server: ApiServer,
+    transport: Transport,
+    leadership: Leadership,
+    stop: asyncio.Event,
+) -> None:
+    cluster = Cluster(server, instance=me.name)
+    ports = Ports(cluster, Sidecars(transport, leadership.headers, leadership.outbid), now)
     queue = KeyedQueue(time.monotonic, random.Random())  # noqa: S311 - jitter
     watchlist = Watchlist()
 
@@ -123,22 +121,25 @@ async def _operate(options: argparse.Namespace, server: ApiServer, transport: Tr
     workers = Workers(queue, reconcile, is_temporary)
     reconciler = Reconciler(ports, watchlist, options.default_image, workers.enter)
     intake = Intake(watchlist, workers.enter, now)
-    namespaces: list[str | None] = list(options.namespace or []) or [None]
+    namespaces: list[str | None] = list(options.namespaces) or [None]
     resync = Resync(cluster, intake, namespaces, time.monotonic)
-    lag = LoopLag(time.monotonic)
-    try:
-        health = await Health(lag, lambda: resync.age).serve(options.health_host, options.health_port)
-    except OSError as error:
-        raise Startup(f"cannot listen on port {options.health_port} for /healthz: {error.strerror}") from error
 
-    async def work() -> None:
+    async def watch_and_reconcile() -> None:
         await _kinds_served(cluster, namespaces)
-        logger.info("watching %s", ", ".join(options.namespace or []) or "all namespaces")
+        logger.info("watching %s", ", ".join(options.namespaces) or "all namespaces")
         async with asyncio.TaskGroup() as group:
             group.create_task(workers.run())
             group.create_task(resync.run())
-            group.create_task(_watch(intake, options.namespace or [], stop))
+            group.create_task(_watch(intake, me, options.namespaces, stop))
 
+    async def work() -> None:
+        await leadership.acquire()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(leadership.keep())
+            group.create_task(watch_and_reconcile())
+
+    lag = LoopLag(time.monotonic)
+    health = await _serve_health(options, lag, leadership, resync)
     tasks = [asyncio.create_task(lag.run()), asyncio.create_task(work())]
     stopped = asyncio.create_task(stop.wait())
     try:
@@ -149,10 +150,32 @@ async def _operate(options: argparse.Namespace, server: ApiServer, transport: Tr
         for task in (*tasks, stopped):
             task.cancel()
         results = await asyncio.gather(*tasks, stopped, return_exceptions=True)
+        await leadership.release()
         await health.cleanup()
     for result in results:
-        if isinstance(result, Exception):
+        if isinstance(result, BaseExceptionGroup) and (lost := result.subgroup(LeadershipLostError)):
+            raise FatalError(f"the Lease {options.lease_namespace}/{options.lease_name} is lost: {_first(lost)}")
+        if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
             raise result
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """One of the exceptions of a group of groups."""
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+async def _serve_health(options: Options, lag: LoopLag, leadership: Leadership, resync: Resync) -> web.AppRunner:
+    figures = (
+        Figure("loopLagSeconds", lambda: lag.seconds, MAX_LAG),
+        Figure("leaseAgeSeconds", lambda: leadership.lease_age, options.timing.duration),
+        Figure("resyncAgeSeconds", lambda: resync.age, MAX_RESYNC_AGE),
+    )
+    health = Health(figures, lambda: leadership.leads, lambda: leadership.heard)
+    try:
+        return await health.serve(options.health_host, options.health_port)
+    except OSError as error:
+        raise FatalError(f"cannot listen on port {options.health_port} for /healthz: {error.strerror}") from error
 
 
 async def _kinds_served(cluster: Cluster, namespaces: Sequence[str | None]) -> None:
@@ -179,7 +202,7 @@ async def _kinds_served(cluster: Cluster, namespaces: Sequence[str | None]) -> N
         await asyncio.sleep(KINDS_RETRY)
 
 
-async def _watch(intake: Intake, namespaces: Sequence[str], stop: asyncio.Event) -> None:
+async def _watch(intake: Intake, me: Candidate, namespaces: Sequence[str], stop: asyncio.Event) -> None:
     """Watch until cancelled. While it starts, kopf takes the signals for itself: so they are taken back, and until
     then an end of kopf without an error is a signal."""
     started = asyncio.Event()
@@ -189,7 +212,7 @@ async def _watch(intake: Intake, namespaces: Sequence[str], stop: asyncio.Event)
             settings=build_settings(),
             standalone=True,
             # kopf would ask for the user's name otherwise, and the user of a container has none.
-            identity=cast(Any, INSTANCE),
+            identity=cast(Any, me.name),
             clusterwide=not namespaces,
             namespaces=namespaces,
             ready_flag=started,
@@ -216,6 +239,11 @@ def stop_at_signals(stop: asyncio.Event) -> None:
 def now() -> datetime:
     """The time as the API keeps it: whole seconds of UTC."""
     return datetime.now(UTC).replace(microsecond=0)
+
+
+def _elapsed() -> float:
+    """Seconds, also those for which the machine slept."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import aiohttp
@@ -31,12 +31,14 @@ Manifest = dict[str, Any]
 class ApiServer:
     """Requests to the API server, in the name of the operator."""
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: ApiClient, check: Callable[[], None]) -> None:
         self._client = client
+        self._check = check
 
     @classmethod
-    async def connect(cls) -> ApiServer:
-        """By the kubeconfig file that KUBECONFIG names, otherwise by the pod's service account.
+    async def connect(cls, check: Callable[[], None] = lambda: None) -> ApiServer:
+        """By the kubeconfig file that KUBECONFIG names, otherwise by the pod's service account. ``check`` is called
+        before each request; what it raises keeps it from being sent.
 
         Raises:
             kubernetes.aio.config.ConfigException: neither is there, or it is of no use.
@@ -49,7 +51,7 @@ class ApiServer:
             )
         else:
             kube_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
-        return cls(ApiClient(configuration))
+        return cls(ApiClient(configuration), check)
 
     async def apply(self, path: str, body: Manifest, manager: str) -> Manifest:
         """Server-side apply, by force. Raises ClusterError.
@@ -87,6 +89,7 @@ class ApiServer:
             body=body,
             auth_settings=["BearerToken"],
         )
+        self._check()
         try:
             response = await self._client.call_api(*request, _request_timeout=REQUEST_TIMEOUT)
             content: bytes = await response.read()  # type: ignore[no-untyped-call]

@@ -15,7 +15,7 @@ from typing import Any
 
 from vectorindex.api.names import FIELD_MANAGER
 from vectorindex.cluster.client import ApiServer, Manifest
-from vectorindex.cluster.errors import ConflictError, NotFoundError, UnavailableError
+from vectorindex.cluster.errors import ConflictError, NotFoundError, OutdatedError, UnavailableError
 from vectorindex.cluster.resources import EVENTS, PODS, Resource, resource_of
 
 PAGE = "500"
@@ -68,19 +68,28 @@ class Cluster:
             raise
 
     async def apply_status(self, manifest: Manifest, status: dict[str, Any]) -> None:
-        """Make ``status`` the status of the object that was read as ``manifest``.
+        """Make ``status`` the status of the object that was read as ``manifest``, if it has not changed since: so what
+        a former leader decided does not replace what its successor has written.
 
         Raises:
             NotFoundError, ConflictError: the object is gone, or another one has its name.
+            OutdatedError: it has changed.
         """
         metadata = manifest["metadata"]
         body: Manifest = {
             "apiVersion": manifest["apiVersion"],
             "kind": manifest["kind"],
-            "metadata": {key: metadata[key] for key in ("name", "namespace", "uid")},
+            "metadata": {key: metadata[key] for key in ("name", "namespace", "uid", "resourceVersion")},
             "status": status,
         }
-        await self._apply(resource_of(manifest["kind"]).path(metadata["namespace"], metadata["name"], "status"), body)
+        path = resource_of(manifest["kind"]).path(metadata["namespace"], metadata["name"], "status")
+        try:
+            await self._apply(path, body)
+        except ConflictError as error:
+            live = await self.get(manifest["kind"], metadata["namespace"], metadata["name"])
+            if live is None or live["metadata"]["uid"] != metadata["uid"]:
+                raise
+            raise OutdatedError("it has changed since it was read", error.status) from error
 
     async def delete(self, manifest: Manifest) -> None:
         """Delete the object that was read as ``manifest``, and no other of its name.

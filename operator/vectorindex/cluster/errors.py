@@ -19,6 +19,10 @@ class ConflictError(ClusterError):
     """The object is not what the caller took it for: another UID, or it exists already (409)."""
 
 
+class OutdatedError(ClusterError):
+    """The object has changed since it was read (409): what was decided by it is to be decided anew."""
+
+
 class RejectedError(ClusterError):
     """The object is not valid, or admission refused it (400, 403, 422): repeating does not help until someone acts."""
 

@@ -47,6 +47,7 @@ SERVICES = Resource("Service", "services", "v1")
 STATEFUL_SETS = Resource("StatefulSet", "statefulsets", "v1", "apps")
 DISRUPTION_BUDGETS = Resource("PodDisruptionBudget", "poddisruptionbudgets", "v1", "policy")
 EVENTS = Resource("Event", "events", "v1", "events.k8s.io")
+LEASES = Resource("Lease", "leases", "v1", "coordination.k8s.io")
 
 OWN = tuple(_own(model.definition) for model in KINDS)
 """Our own kinds."""

@@ -16,6 +16,21 @@ class NotFoundError(SidecarError):
     """The sidecar does not know the index or the operation (404)."""
 
 
+class FencedError(SidecarError):
+    """The call's epoch does not count on that pod (409): it is over, or too far ahead of the pod's clock. The message
+    is what the pod says."""
+
+    def __init__(self, message: str, epoch: int, seen: int) -> None:
+        super().__init__(message)
+        self.epoch = epoch
+        self.seen = seen
+
+    @property
+    def is_over(self) -> bool:
+        """Has the pod been called with a higher epoch?"""
+        return self.epoch < self.seen
+
+
 class RefusedError(SidecarError):
     """The sidecar refuses the call as it is (4xx); the message is what it says. Repeating does not help."""
 

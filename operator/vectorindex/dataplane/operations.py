@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 from urllib.parse import quote
 
 from pydantic import ValidationError
 
-from vectorindex.dataplane.errors import UnreachableError
+from vectorindex.dataplane.errors import FencedError, UnreachableError
 from vectorindex.dataplane.transport import READ_TIMEOUT, WRITE_TIMEOUT, Transport
 from vectorindex.wire.base import WireModel
 from vectorindex.wire.endpoint import Endpoint
@@ -18,15 +18,23 @@ from vectorindex.wire.state import Configuration, IndexState
 Model = TypeVar("Model", bound=WireModel)
 Headers = Callable[[Endpoint], Mapping[str, str]]
 """What a call of this sidecar carries beside its body: in whose name it comes."""
+Outbid = Callable[[Endpoint, FencedError], Awaitable[bool]]
+"""Asked when a pod did not take the epoch of a call: has the caller a higher one by now, to repeat it with?"""
+
+
+async def give_in(endpoint: Endpoint, refusal: FencedError) -> bool:
+    """For callers that have no epoch, or one for good."""
+    return False
 
 
 class Sidecars:
     """The sidecars of all pods. All methods raise SidecarError."""
 
-    def __init__(self, transport: Transport, headers: Headers = lambda _: {}) -> None:
+    def __init__(self, transport: Transport, headers: Headers = lambda _: {}, outbid: Outbid = give_in) -> None:
         """``headers`` are asked for anew for each call."""
         self._transport = transport
         self._headers = headers
+        self._outbid = outbid
 
     async def state(self, endpoint: Endpoint) -> IndexState:
         """What the pod says of its index."""
@@ -68,6 +76,16 @@ class Sidecars:
 
     async def _call(
         self, method: str, endpoint: Endpoint, *path: str, body: WireModel | None = None, timeout: float = READ_TIMEOUT
+    ) -> object:
+        try:
+            return await self._send(method, endpoint, path, body, timeout)
+        except FencedError as refusal:
+            if not await self._outbid(endpoint, refusal):
+                raise
+        return await self._send(method, endpoint, path, body, timeout)
+
+    async def _send(
+        self, method: str, endpoint: Endpoint, path: tuple[str, ...], body: WireModel | None, timeout: float
     ) -> object:
         parts = "/".join(quote(part, safe="") for part in (endpoint.index, *path))
         return await self._transport.call(

@@ -8,8 +8,16 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
+from pydantic import ValidationError
 
-from vectorindex.dataplane.errors import NotFoundError, OtherRequestError, RefusedError, UnreachableError
+from vectorindex.dataplane.errors import (
+    FencedError,
+    NotFoundError,
+    OtherRequestError,
+    RefusedError,
+    UnreachableError,
+)
+from vectorindex.wire.epoch import Fenced
 
 CONNECT_TIMEOUT = 3.0
 READ_TIMEOUT = 10.0
@@ -49,7 +57,7 @@ class Transport:
         """Send one request, with a JSON ``body`` or with bytes, and return the JSON that is answered.
 
         Raises:
-            UnreachableError, NotFoundError, OtherRequestError, RefusedError
+            UnreachableError, NotFoundError, FencedError, OtherRequestError, RefusedError
         """
         limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
         sent = {**(headers or {}), **({"Content-Type": "application/octet-stream"} if data is not None else {})}
@@ -79,6 +87,14 @@ def _cause(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
+def _fenced(content: bytes) -> FencedError | None:
+    try:
+        answer = Fenced.model_validate_json(content)
+    except ValidationError:
+        return None  # another conflict
+    return FencedError(answer.detail, answer.epoch, answer.seen)
+
+
 def _error(status: int, content: bytes) -> Exception:
     try:
         detail = json.loads(content)["detail"]
@@ -89,7 +105,7 @@ def _error(status: int, content: bytes) -> Exception:
         case 404:
             return NotFoundError(message)
         case 409:
-            return OtherRequestError(message, status)
+            return _fenced(content) or OtherRequestError(message, status)
         case 408 | 425 | 429:
             return UnreachableError(message)
         case _ if status >= 500:

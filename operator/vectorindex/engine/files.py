@@ -29,6 +29,19 @@ def fsync_whole(folder: Path) -> None:
     fsync_path(folder)
 
 
+def replace_file(path: Path, content: bytes) -> None:
+    """The file holds ``content`` from now on, durably; after an error or a crash it holds that or what it held before,
+    as a whole. Not for two at a time. Raises OutOfSpace, OSError."""
+    draft = path.with_name(f"{path.name}.new")
+    with space_errors(path):
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(path)
+        fsync_path(path.parent)
+
+
 def stamp(path: Path) -> FileStamp:
     """Size and SHA-256 of a file as it is."""
     with path.open("rb") as file:

@@ -31,15 +31,16 @@ class Resync:
         self._intake = intake
         self._namespaces = namespaces
         self._clock = clock
-        self._last = clock()
+        self._last: float | None = None
 
     @property
-    def age(self) -> float:
-        """Seconds since the last resync that was completed, or since the start."""
-        return self._clock() - self._last
+    def age(self) -> float | None:
+        """Seconds since the last resync that was completed, or since the start; None before it."""
+        return None if self._last is None else self._clock() - self._last
 
     async def run(self) -> None:
         """Resync until cancelled."""
+        self._last = self._clock()
         while True:
             try:
                 await self.once()

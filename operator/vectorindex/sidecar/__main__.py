@@ -25,6 +25,7 @@ from vectorindex.sidecar.app import make_app
 from vectorindex.sidecar.catalog import Catalog
 from vectorindex.sidecar.container import container_limits
 from vectorindex.sidecar.errors import CommandFailed, StartRefused
+from vectorindex.sidecar.fence import Fence
 from vectorindex.sidecar.volume import Volume
 from vectorindex.wire import environment
 from vectorindex.wire.identity import Identity
@@ -112,18 +113,19 @@ async def _serve(settings: Settings) -> None:
     volume = Volume(settings.data_dir)
     try:
         catalog = Catalog(volume, settings.identity, settings.pod)
+        fence = Fence(volume.epoch, required=settings.identity is not None)
         catalog.prepare()
-        await _serve_until_told(settings, catalog)
+        await _serve_until_told(settings, catalog, fence)
     finally:
         volume.close()
 
 
-async def _serve_until_told(settings: Settings, catalog: Catalog) -> None:
+async def _serve_until_told(settings: Settings, catalog: Catalog, fence: Fence) -> None:
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    runner = web.AppRunner(make_app(catalog), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+    runner = web.AppRunner(make_app(catalog, fence), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
     await runner.setup()
     loading = None
     try:

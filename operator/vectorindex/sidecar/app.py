@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
@@ -16,15 +18,16 @@ from vectorindex.engine.errors import (
 from vectorindex.sidecar import log, routes_data, routes_items, routes_operations, routes_snapshots
 from vectorindex.sidecar.catalog import Catalog
 from vectorindex.sidecar.errors import RequestError, TooManyRequests
+from vectorindex.sidecar.fence import Fence
 from vectorindex.sidecar.limits import MAX_BODIES_BYTES, MAX_BODY_BYTES
 
 
-def make_app(catalog: Catalog) -> web.Application:
+def make_app(catalog: Catalog, fence: Fence) -> web.Application:
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_guarded()])
     app[_CATALOG] = catalog
     app.add_routes(routes_data.routes(catalog))
     app.add_routes(routes_items.routes(catalog))
-    app.add_routes(routes_operations.routes(catalog))
+    app.add_routes(routes_operations.routes(catalog, fence))
     app.add_routes(routes_snapshots.routes(catalog))
     return app
 
@@ -76,7 +79,9 @@ def _refused(request: web.Request, error: Exception) -> web.Response:
     else:
         log.exception("request-failed", method=request.method, path=request.path)
         status, detail = 500, "internal error; the sidecar's log has the details"
-    answer = {"detail": detail}
+    answer: dict[str, Any] = {"detail": detail}
+    if isinstance(error, RequestError):
+        answer |= error.fields
     if request.path.startswith("/v1/"):
         answer["volume_id"] = request.app[_CATALOG].volume_id
     return web.json_response(answer, status=status)

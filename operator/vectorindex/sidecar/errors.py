@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from vectorindex.wire.operations import FailureReason
 
 
 class RequestError(Exception):
-    """A request that is answered with ``status`` and changed nothing."""
+    """A request that is answered with ``status`` and changed nothing. ``fields``: what the answer holds beside the
+    message."""
 
     status = 400
+    fields: Mapping[str, Any] = {}
 
 
 class BadRequest(RequestError):
@@ -27,12 +32,24 @@ class Conflict(RequestError):
     status = 409
 
 
+class OutOfEpoch(Conflict):
+    """The operator that calls is the leader no more, or its epoch cannot be right."""
+
+    def __init__(self, message: str, epoch: int, seen: int) -> None:
+        super().__init__(message)
+        self.fields = {"epoch": epoch, "seen": seen}
+
+
 class TooLarge(RequestError):
     status = 413
 
 
 class Unprocessable(RequestError):
     status = 422
+
+
+class PreconditionRequired(RequestError):
+    status = 428
 
 
 class TooManyRequests(RequestError):

@@ -11,6 +11,7 @@ from pydantic import Field, RootModel
 from vectorindex.sidecar import requests
 from vectorindex.sidecar.catalog import Catalog
 from vectorindex.sidecar.errors import BadRequest
+from vectorindex.sidecar.fence import Fence
 from vectorindex.sidecar.index import Index
 from vectorindex.wire.base import WireModel
 from vectorindex.wire.operations import DeletePreview, DeleteRequest, OperationBody, OperationList, pack_bitmap
@@ -23,17 +24,18 @@ class _Body(RootModel[Annotated[OperationBody, Field(discriminator="kind")]]):
     """The body of a PUT: its ``kind`` says which kind it is."""
 
 
-def routes(catalog: Catalog) -> list[web.RouteDef]:
+def routes(catalog: Catalog, fence: Fence) -> list[web.RouteDef]:
     api = _OperationsApi(catalog)
+    guards = fence.guards
     index = "/v1/indexes/{name}"
     return [
-        web.get(f"{index}/state", api.state),
-        web.put(f"{index}/configuration", api.configure),
-        web.get(f"{index}/operations", api.list_operations),
-        web.put(f"{index}/operations/{{id}}", api.put),
-        web.get(f"{index}/operations/{{id}}", api.get),
-        web.delete(f"{index}/operations/{{id}}", api.cancel),
-        web.post(f"{index}/delete-preview", api.preview_delete),
+        web.get(f"{index}/state", guards(api.state)),
+        web.put(f"{index}/configuration", guards(api.configure, changes=True)),
+        web.get(f"{index}/operations", guards(api.list_operations)),
+        web.put(f"{index}/operations/{{id}}", guards(api.put, changes=True)),
+        web.get(f"{index}/operations/{{id}}", guards(api.get)),
+        web.delete(f"{index}/operations/{{id}}", guards(api.cancel, changes=True)),
+        web.post(f"{index}/delete-preview", guards(api.preview_delete)),
     ]
 
 

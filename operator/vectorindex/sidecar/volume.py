@@ -12,18 +12,20 @@ import os
 import uuid
 from pathlib import Path
 
-from vectorindex.engine.files import fsync_path
+from vectorindex.engine.files import fsync_path, replace_file
 from vectorindex.sidecar.errors import StartRefused
 
 
 class Volume:
     """An open data folder. ``id``: its UUID; ``indexes``: the folder that holds one folder per index;
-    ``snapshots``: one per index with its snapshots, which need not exist."""
+    ``snapshots``: one per index with its snapshots, which need not exist; ``epoch``: the file of the operator's epoch,
+    which need not exist either."""
 
     def __init__(self, folder: Path) -> None:
         """Take the folder, and make it what we need. Raises StartRefused if another process holds it."""
         self.indexes = folder / "indexes"
         self.snapshots = folder / "snapshots"
+        self.epoch = folder / "epoch"
         try:
             self.indexes.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -51,7 +53,7 @@ class Volume:
 
 
 def _read_or_mint(path: Path) -> str:
-    """The volume ID in ``path``. A new one is written and fsynced; the caller makes its name durable."""
+    """The volume ID in ``path``; a new one is durable."""
     if path.exists():
         try:
             return str(uuid.UUID(json.loads(path.read_bytes())["volume_id"]))
@@ -60,10 +62,5 @@ def _read_or_mint(path: Path) -> str:
                 f"{path} does not hold a volume ID ({error}); restore it, or remove it to make this a new volume"
             ) from error
     volume_id = str(uuid.uuid4())
-    draft = path.with_suffix(".new")
-    with draft.open("w") as file:
-        json.dump({"volume_id": volume_id}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(path)
+    replace_file(path, json.dumps({"volume_id": volume_id}).encode())
     return volume_id

@@ -7,13 +7,10 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +20,7 @@ from numpy.typing import NDArray
 
 from devcluster.api import Api, ApiError
 from devcluster.fake_node import FakeNode
+from tests.apiserver.operator.processes import Operator, http_status
 from vectorindex.api import KINDS
 from vectorindex.api.common import API_VERSION
 from vectorindex.api.names import CONTAINER
@@ -35,7 +33,6 @@ from vectorindex.wire.state import IndexState
 
 DEADLINE = 60.0
 DIMENSIONS = 16
-IMAGE = "vectorindex:test"
 
 Object = dict[str, Any]
 Result = TypeVar("Result")
@@ -106,65 +103,18 @@ class Sidecar:
         return http_status(f"{self.endpoint.url}/readyz") == 200
 
 
-class Operator:
-    """The operator's process."""
-
-    def __init__(self, kubeconfig: Path, namespace: str, log: Path) -> None:
-        self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
-        self._namespace, self._log = namespace, log
-        self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port: int = free.getsockname()[1]
-
-    def start(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "vectorindex.cli.operator", "--namespace", self._namespace),
-                    *("--default-image", IMAGE, "--health-host", "127.0.0.1", "--health-port", str(self._port)),
-                ],
-                stdout=log,
-                stderr=log,
-                env=self._environment,
-            )
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def healthz(self) -> int | None:
-        """The HTTP status of its liveness endpoint."""
-        return http_status(f"http://127.0.0.1:{self._port}/healthz")
-
-    def kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-
-    def stop(self) -> int:
-        """SIGTERM; returns the exit code."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(20)
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text()
-
-
 class World:
     """A context manager: everything that it started is ended at its end."""
 
-    def __init__(self, api: Api, kubeconfig: Path, operator_kubeconfig: Path, namespace: str, folder: Path) -> None:
-        self.api, self.namespace = api, namespace
-        self.operator = Operator(operator_kubeconfig, namespace, folder / "operator.log")
+    def __init__(self, api: Api, kubeconfig: Path, operator: Operator, folder: Path) -> None:
+        self.api, self.namespace = api, operator.namespace
+        self.operator = operator
         self._folder = folder
         self._sidecars: dict[str, Sidecar] = {}
         self._hosts: dict[str, str] = {}
         self._lock = threading.Lock()
         self._network = f"127.{os.getpid() % 200 + 20}.{id(self) // 16 % 250}"
-        self.node = FakeNode(kubeconfig, self._bring_up, self._tear_down, namespace=namespace, ready=True)
+        self.node = FakeNode(kubeconfig, self._bring_up, self._tear_down, namespace=self.namespace, ready=True)
 
     def __enter__(self) -> World:
         self.node.start()
@@ -358,18 +308,6 @@ def random_items(count: int, seed: int = 0) -> tuple[list[str], NDArray[np.float
     """IDs ``item-0`` … and their vectors."""
     vectors = np.random.default_rng(seed).standard_normal((count, DIMENSIONS)).astype(np.float32)
     return [f"item-{number}" for number in range(count)], vectors
-
-
-def http_status(url: str) -> int | None:
-    """The status of a GET, None when nobody answers."""
-    try:
-        with urllib.request.urlopen(url, timeout=5) as response:
-            return int(response.status)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code
-    except OSError:
-        return None
 
 
 def eventually(holds: Callable[[], bool], what: str, context: Callable[[], str] = str) -> None:

@@ -23,9 +23,11 @@ def container(rendered: list[Object]) -> Object:
 
 
 def default_image(rendered: list[Object]) -> str:
-    (variable,) = container(rendered)["env"]
-    assert variable["name"] == "VECTORINDEX_IMAGE"
-    return str(variable["value"])
+    return str(environment(rendered)["VECTORINDEX_IMAGE"]["value"])
+
+
+def environment(rendered: list[Object]) -> dict[str, Object]:
+    return {variable["name"]: variable for variable in container(rendered)["env"]}
 
 
 def test_defaults_install_crds_rights_and_one_operator(render: Render) -> None:
@@ -36,6 +38,8 @@ def test_defaults_install_crds_rights_and_one_operator(render: Render) -> None:
             ("ServiceAccount", "operators", NAME),
             ("ClusterRole", "", NAME),
             ("ClusterRoleBinding", "", NAME),
+            ("Role", "operators", f"{NAME}-lease"),
+            ("RoleBinding", "operators", f"{NAME}-lease"),
             ("ClusterRole", "", f"{NAME}-view"),
             ("ClusterRole", "", f"{NAME}-edit"),
             ("Deployment", "operators", NAME),
@@ -98,17 +102,50 @@ def test_the_operator_meets_the_restricted_pod_security_standard(render: Render)
     assert not {"volumes", "hostNetwork", "hostPID", "hostIPC", "initContainers"} & pod.keys()
 
 
-def test_there_is_never_a_second_operator(render: Render) -> None:
+def test_a_new_operator_starts_before_the_old_one_ends(render: Render) -> None:
     spec = one(render(), "Deployment")["spec"]
-    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert spec["replicas"] == 1
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+
+
+def test_operators_agree_by_a_lease_of_their_release(render: Render) -> None:
+    rendered = render()
+    assert f"--lease-name={NAME}" in container(rendered)["args"]
+    variables = environment(rendered)
+    del variables["VECTORINDEX_IMAGE"]
+    paths = {name: each["valueFrom"]["fieldRef"]["fieldPath"] for name, each in variables.items()}
+    assert paths == {"POD_NAMESPACE": "metadata.namespace", "POD_NAME": "metadata.name", "POD_UID": "metadata.uid"}
+
+
+@pytest.mark.parametrize("replicas", [0, 1, 2])
+def test_several_operators_are_spread_and_not_evicted_together(render: Render, replicas: int) -> None:
+    rendered = render(f"replicas={replicas}")
+    deployment = one(rendered, "Deployment")
+    assert deployment["spec"]["replicas"] == replicas
+    pod = deployment["spec"]["template"]["spec"]
+    if replicas < 2:
+        assert not of_kind(rendered, "PodDisruptionBudget")
+        assert "topologySpreadConstraints" not in pod
+        return
+    selector = deployment["spec"]["selector"]
+    budget = one(rendered, "PodDisruptionBudget")
+    assert key(budget) == ("PodDisruptionBudget", "operators", NAME)
+    assert budget["spec"] == {"maxUnavailable": 1, "unhealthyPodEvictionPolicy": "AlwaysAllow", "selector": selector}
+    (spread,) = pod["topologySpreadConstraints"]
+    assert spread == {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": selector,
+    }
 
 
 def test_probes_ask_the_health_port(render: Render) -> None:
     pod = container(render())
     assert "--health-port=8080" in pod["args"]
     assert pod["ports"] == [{"name": "health", "containerPort": 8080}]
-    for probe in ("livenessProbe", "readinessProbe"):
-        assert pod[probe]["httpGet"] == {"path": "/healthz", "port": "health"}
+    assert pod["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "health"}
+    assert pod["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "health"}
 
 
 def test_pod_settings_arrive(render: Render) -> None:
@@ -120,6 +157,8 @@ def test_pod_settings_arrive(render: Render) -> None:
         "tolerations[0].key=only",
         "tolerations[0].operator=Exists",
         "affinity.podAntiAffinity.some=thing",
+        "topologySpreadConstraints[0].topologyKey=zone",
+        "replicas=3",
         "priorityClassName=system-cluster-critical",
         "podLabels.team=search",
         "podAnnotations.note=yes",
@@ -131,6 +170,7 @@ def test_pod_settings_arrive(render: Render) -> None:
     assert one(rendered, "ServiceAccount")["imagePullSecrets"] == [{"name": "registry"}]
     assert pod["nodeSelector"] == {"disk": "fast"}
     assert pod["tolerations"] == [{"key": "only", "operator": "Exists"}]
+    assert pod["topologySpreadConstraints"] == [{"topologyKey": "zone"}]
     assert pod["affinity"] == {"podAntiAffinity": {"some": "thing"}}
     assert pod["priorityClassName"] == "system-cluster-critical"
     assert template["metadata"]["labels"]["team"] == "search"
@@ -153,6 +193,8 @@ def test_the_selector_does_not_change_with_version_or_settings(render: Render) -
         ("image.digest=sha256:12", "does not match pattern"),
         ("image.tag=1 2", "does not match pattern"),
         ("crds.keep=perhaps", "got string, want boolean"),
+        ("replicas=many", "got string, want integer"),
+        ("replicas=10", "maximum: got 10, want 9"),
         ("watchNamespaces[0]=Team_A", "does not match pattern"),
         ("watchNamespaces=team-a", "got string, want array"),
         ("resources.limit.cpu=1", "additional properties 'limit' not allowed"),

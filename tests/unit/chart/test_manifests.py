@@ -70,7 +70,7 @@ def test_an_image_that_is_named_once_is_used_everywhere(programs: Path, tmp_path
     kustomization.write_text(kustomization.read_text().replace("newTag: dev", "newName: r.example/vi\n    newTag: '7'"))
     (container,) = one(kustomize(programs, folder), "Deployment")["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "r.example/vi:7"
-    assert container["env"] == [{"name": "VECTORINDEX_IMAGE", "value": "r.example/vi:7"}]
+    assert {"name": "VECTORINDEX_IMAGE", "value": "r.example/vi:7"} in container["env"]
 
 
 def test_plain_kubectl_apply_can_take_every_file() -> None:

@@ -22,12 +22,17 @@ RIGHTS: dict[tuple[str, str], set[str]] = {
     ("events.k8s.io", "events"): {"create"},
 }
 """(API group, resource) → verbs."""
+LEASE = {("coordination.k8s.io", f"leases/{NAME}"): {"get", "create", "update"}}
+"""In the namespace of the release, and for this one object."""
 
 
 def rights(role: Object) -> dict[tuple[str, str], set[str]]:
-    """A role's rules, spelled out. Each must be of this plain form: no names, no URLs, nothing given twice."""
+    """A role's rules, spelled out. Each must be of this plain form: no URLs, nothing given twice."""
     result: dict[tuple[str, str], set[str]] = {}
     for rule in role["rules"]:
+        if "resourceNames" in rule:
+            (resource,), (name,) = rule["resources"], rule.pop("resourceNames")
+            rule["resources"] = [f"{resource}/{name}"]
         assert rule.keys() == {"apiGroups", "resources", "verbs"}
         for group in rule["apiGroups"]:
             for resource in rule["resources"]:
@@ -42,23 +47,34 @@ def test_the_whole_cluster_by_one_cluster_role(render: Render) -> None:
     assert rights(role) == RIGHTS
     (binding,) = of_kind(rendered, "ClusterRoleBinding")
     assert_binds(binding, "ClusterRole")
-    assert not of_kind(rendered, "Role", "RoleBinding")
+    assert [rights(each) for each in of_kind(rendered, "Role")] == [LEASE]
+    assert len(of_kind(rendered, "RoleBinding")) == 1
     assert not [argument for argument in deployment_arguments(rendered) if argument.startswith("--namespace")]
 
 
 @pytest.mark.parametrize("namespaces", [["team-a"], ["team-a", "team-b"]], ids=len)
 def test_some_namespaces_by_roles_and_nothing_cluster_wide(render: Render, namespaces: list[str]) -> None:
     rendered = render(f"watchNamespaces={{{','.join(namespaces)}}}")
-    roles = of_kind(rendered, "Role")
+    roles = [each for each in of_kind(rendered, "Role") if each["metadata"]["name"] == NAME]
     assert [each["metadata"]["namespace"] for each in roles] == namespaces
     assert all(rights(each) == RIGHTS for each in roles)
-    bindings = of_kind(rendered, "RoleBinding")
+    bindings = [each for each in of_kind(rendered, "RoleBinding") if each["metadata"]["name"] == NAME]
     assert [each["metadata"]["namespace"] for each in bindings] == namespaces
     for binding in bindings:
         assert_binds(binding, "Role")
     assert not of_kind(rendered, "ClusterRole", "ClusterRoleBinding")
     watched = [argument for argument in deployment_arguments(rendered) if argument.startswith("--namespace")]
     assert watched == [f"--namespace={namespace}" for namespace in namespaces]
+
+
+@pytest.mark.parametrize("setting", ["crds.enabled=true", "watchNamespaces={operators,team-a}"])
+def test_its_lease_and_no_other_where_it_runs(render: Render, setting: str) -> None:
+    rendered = render(setting)
+    (role,) = [each for each in of_kind(rendered, "Role") if each["metadata"]["name"] == f"{NAME}-lease"]
+    (binding,) = [each for each in of_kind(rendered, "RoleBinding") if each["metadata"]["name"] == f"{NAME}-lease"]
+    assert role["metadata"]["namespace"] == binding["metadata"]["namespace"] == "operators"
+    assert rights(role) == LEASE
+    assert_binds(binding, "Role", f"{NAME}-lease")
 
 
 def test_no_wildcard_no_secret_no_exec_whatever_is_set(render: Render) -> None:
@@ -93,8 +109,8 @@ def test_only_the_operators_pod_gets_a_token(render: Render) -> None:
     assert deployment["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
 
 
-def assert_binds(binding: Object, kind: str) -> None:
-    assert binding["roleRef"] == {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": NAME}
+def assert_binds(binding: Object, kind: str, name: str = NAME) -> None:
+    assert binding["roleRef"] == {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name}
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": NAME, "namespace": "operators"}]
 
 

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from vectorindex.dataplane.errors import (
+    FencedError,
     NotFoundError,
     OtherRequestError,
     RefusedError,
@@ -20,6 +21,7 @@ from vectorindex.dataplane.errors import (
 from vectorindex.dataplane.operations import Sidecars
 from vectorindex.dataplane.transport import Transport
 from vectorindex.wire.endpoint import Endpoint
+from vectorindex.wire.epoch import HEADER
 
 
 @asynccontextmanager
@@ -52,6 +54,7 @@ async def answering(status: int, text: str) -> AsyncIterator[str]:
     [
         pytest.param(404, '{"detail": "no such index"}', NotFoundError, "no such index", id="not found"),
         pytest.param(409, '{"detail": "another body"}', OtherRequestError, "another body", id="another request"),
+        pytest.param(409, '{"detail": "over", "epoch": 3, "seen": 4}', FencedError, "over", id="another leader"),
         pytest.param(400, '{"detail": "bad"}', RefusedError, "bad", id="refused"),
         pytest.param(422, '{"detail": [{"loc": "x"}]}', RefusedError, '[{"loc": "x"}]', id="a structured detail"),
         pytest.param(413, "", RefusedError, "HTTP status 413", id="no words"),
@@ -79,6 +82,36 @@ async def test_a_program_of_another_kind_is_not_taken_for_a_sidecar() -> None:
         endpoint = Endpoint("default", "vi", "vi-0", "127.0.0.1", int(url.rpartition(":")[2]))
         with pytest.raises(UnreachableError, match="not a IndexState"):
             await Sidecars(transport).state(endpoint)
+
+
+@pytest.mark.parametrize("outbids", [True, False])
+async def test_a_call_that_a_pod_does_not_take_for_its_epoch_is_repeated_with_a_higher_one_if_there_is_one(
+    outbids: bool,
+) -> None:
+    epoch = 3
+    asked: list[str] = []
+
+    async def fence(request: web.Request) -> web.Response:
+        asked.append(request.headers[HEADER])
+        if int(asked[-1]) < 4:
+            return web.json_response({"detail": "it is over", "epoch": 3, "seen": 4}, status=409)
+        return web.json_response({"volume_id": "a"})
+
+    async def outbid(endpoint: Endpoint, refusal: FencedError) -> bool:
+        nonlocal epoch
+        assert (endpoint.pod, refusal.epoch, refusal.seen, refusal.is_over) == ("vi-0", 3, 4, True)
+        epoch = refusal.seen + 1 if outbids else epoch
+        return outbids
+
+    async with serving(fence) as url, Transport() as transport:
+        endpoint = Endpoint("default", "vi", "vi-0", "127.0.0.1", int(url.rpartition(":")[2]))
+        sidecars = Sidecars(transport, lambda _: {HEADER: str(epoch)}, outbid)
+        if outbids:
+            assert (await sidecars.operations(endpoint)).volume_id == "a"
+        else:
+            with pytest.raises(FencedError, match="it is over"):
+                await sidecars.operations(endpoint)
+    assert asked == (["3", "5"] if outbids else ["3"])
 
 
 async def test_a_port_that_nobody_listens_on() -> None:

@@ -1,0 +1,108 @@
+"""The operator's command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from vectorindex.domain.election import Timing
+
+LEASE = "vectorindex-operator"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says. ``namespaces``: those to watch; none: all."""
+
+    namespaces: tuple[str, ...]
+    default_image: str
+    lease_namespace: str
+    lease_name: str
+    timing: Timing
+    health_host: str
+    health_port: int
+    verbose: bool
+
+
+def parse_options(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> Options:
+    """Ends the process with a message where an option is wrong or missing."""
+    parser = argparse.ArgumentParser(
+        prog="vectorindex-operator",
+        description="Maintains vector indexes, as VectorIndex objects and their maintenance runs describe.",
+        epilog="It talks to the API server by the kubeconfig file that KUBECONFIG names, or by its service account. "
+        "Of several operators with the same Lease one works, and the others stand by.",
+    )
+    parser.add_argument(
+        "--namespace",
+        action="append",
+        metavar="NAME",
+        help="watch this namespace; may be given several times (default: all namespaces)",
+    )
+    parser.add_argument(
+        "--default-image",
+        metavar="IMAGE",
+        default=environ.get("VECTORINDEX_IMAGE"),
+        help="the sidecar's image where a VectorIndex names none (default: the environment's VECTORINDEX_IMAGE)",
+    )
+    timing = Timing()
+    lease = parser.add_argument_group("the Lease")
+    lease.add_argument(
+        "--lease-namespace",
+        metavar="NAME",
+        default=environ.get("POD_NAMESPACE"),
+        help="the namespace of the Lease (default: the environment's POD_NAMESPACE)",
+    )
+    lease.add_argument("--lease-name", metavar="NAME", default=LEASE, help="its name (default: %(default)s)")
+    lease.add_argument(
+        "--lease-duration",
+        metavar="SECONDS",
+        type=int,
+        default=timing.duration,
+        help="a standby takes a Lease that was not renewed for so long (default: %(default)s)",
+    )
+    lease.add_argument(
+        "--renew-deadline",
+        metavar="SECONDS",
+        type=float,
+        default=timing.renew_deadline,
+        help="a leader that could not renew it for so long ends; shorter than its duration (default: %(default)g)",
+    )
+    lease.add_argument(
+        "--retry-period",
+        metavar="SECONDS",
+        type=float,
+        default=timing.retry,
+        help="how often it is renewed, or looked at (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--health-host",
+        metavar="ADDRESS",
+        default="0.0.0.0",  # noqa: S104
+        help="address of /healthz and /readyz",
+    )
+    parser.add_argument("--health-port", metavar="PORT", type=int, default=8080, help="their port")
+    parser.add_argument("--verbose", action="store_true", help="log what is done in detail")
+    given = parser.parse_args(arguments)
+    if not given.default_image:
+        parser.error("give the sidecar's image: --default-image, or VECTORINDEX_IMAGE in the environment")
+    if not given.lease_namespace:
+        parser.error(
+            "say in which namespace the Lease is by which operators agree who works: --lease-namespace, or "
+            "POD_NAMESPACE in the environment"
+        )
+    try:
+        timing = Timing(given.lease_duration, given.renew_deadline, given.retry_period)
+    except ValueError as error:
+        parser.error(str(error))
+    return Options(
+        namespaces=tuple(given.namespace or ()),
+        default_image=given.default_image,
+        lease_namespace=given.lease_namespace,
+        lease_name=given.lease_name,
+        timing=timing,
+        health_host=given.health_host,
+        health_port=given.health_port,
+        verbose=given.verbose,
+    )
