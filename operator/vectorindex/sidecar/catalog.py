@@ -83,6 +83,8 @@ class Catalog:
             raise Unavailable(f"index {name} cannot be loaded: {self._refused[name]}")
         if name in self._loading:
             raise Unavailable(f"index {name} is being loaded; try again in a moment")
+        if self.identity is not None:
+            raise NotFound(f"there is no index {name} in this pod: it has the index {self.identity.index}")
         raise NotFound(f"there is no index {name}")
 
     def not_ready(self) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from datetime import datetime
 from pathlib import Path
 
 import yaml
@@ -50,6 +51,19 @@ def message(world: World, index: str, condition: str = "Ready") -> str:
     return text
 
 
+def test_a_pod_goes_for_good_under_a_delete(world: World) -> None:
+    """The minute begins; what comes of it, the last test looks at."""
+    for name in ("leaves-a", "leaves-b"):
+        create_pod(world, name, {INDEX_LABEL: "leaves"}, "leaves")
+    create_index(world, "leaves", podSelector=by_label("leaves"))
+    world.reason("VectorIndex", "leaves", "AllPodsReady", "Ready")
+    world.take_down("leaves-b")
+    world.create("IndexDelete", "leaves", {"indexRef": {"name": "leaves"}, "externalIDs": IDS[:1]})
+    world.reason("IndexDelete", "leaves", "PodsUnreachable")
+    world.api.delete(pods(world, "leaves-b"))
+    world.wait("IndexDelete", "leaves", lambda status: "missingTime" in status["pods"][1], "it is missed")
+
+
 def test_before_there_is_a_pod(world: World) -> None:
     create_index(world, "products", podSelector=by_label("products"))
     ready = world.reason("VectorIndex", "products", "PodsNotReady", "Ready")
@@ -71,16 +85,18 @@ def test_the_pods_of_the_example_become_an_index(world: World) -> None:
 
 
 def test_the_operator_owns_the_identity_and_nothing_else(world: World) -> None:
-    for collection in ("/apis/apps/v1", "/api/v1", "/apis/policy/v1"):
-        kinds = {
-            "/apis/apps/v1": ["statefulsets"],
-            "/api/v1": ["services", "configmaps"],
-            "/apis/policy/v1": ["poddisruptionbudgets"],
-        }[collection]
-        for plural in kinds:
-            items = world.api.get(f"{collection}/namespaces/{world.namespace}/{plural}")["items"]
-            ours = [each["metadata"]["name"] for each in items if INDEX_LABEL in each["metadata"].get("labels", {})]
-            assert ours == (["products-identity"] if plural == "configmaps" else [])
+    uid = world.get("VectorIndex", "products")["metadata"]["uid"]
+    owned = []
+    for group, plural in (
+        ("api/v1", "configmaps"),
+        ("api/v1", "services"),
+        ("apis/apps/v1", "statefulsets"),
+        ("apis/policy/v1", "poddisruptionbudgets"),
+    ):
+        for each in world.api.get(f"/{group}/namespaces/{world.namespace}/{plural}")["items"]:
+            owners = each["metadata"].get("ownerReferences", ())
+            owned += [(plural, each["metadata"]["name"]) for owner in owners if owner["uid"] == uid]
+    assert owned == [("configmaps", "products-identity")]
 
 
 def test_runs_go_over_all_pods(world: World) -> None:
@@ -152,8 +168,9 @@ def test_a_pod_without_a_sidecar_is_named(world: World) -> None:
 def test_pods_of_another_index_say_which(world: World) -> None:
     create_index(world, "second", podSelector={"matchLabels": {"app": "plain"}}, port=9_000)
     stalled = world.reason("VectorIndex", "second", "IdentityMismatch", "Stalled")
-    assert "pod plain-a" in stalled["message"]
-    assert "plain" in stalled["message"]
+    assert stalled["message"] == (
+        "pod plain-a answers as another one: there is no index second in this pod: it has the index plain"
+    )
     world.delete("VectorIndex", "second")
 
 
@@ -171,3 +188,18 @@ def test_an_index_that_goes_leaves_the_pods_alone(world: World) -> None:
     path = f"/api/v1/namespaces/{world.namespace}/configmaps/plain-identity"
     eventually(lambda: not world.exists(path), "its ConfigMap is gone")
     assert world.exists(pods(world, "plain-a"))
+
+
+def test_the_operator_that_missed_the_pod_is_killed(world: World) -> None:
+    world.operator.kill()
+    world.operator.start()
+    eventually(lambda: world.operator.healthz() == 200, "another one is alive")
+
+
+def test_the_pod_is_gone_after_a_minute(world: World) -> None:
+    status = world.finished("IndexDelete", "leaves")
+    assert conditions(status)["Succeeded"]["reason"] == "Completed"
+    gone = status["pods"][1]
+    assert (gone["name"], gone["state"]) == ("leaves-b", "Gone")
+    missing = datetime.fromisoformat(status["completionTime"]) - datetime.fromisoformat(gone["missingTime"])
+    assert 60 <= missing.total_seconds() < 70
