@@ -313,7 +313,7 @@ def site(call: Call, path: str) -> str:
     of_snapshots = name.parts[:1] == ("snapshots",)
     if name.suffix in {".hnsw", ".ids"}:
         kind = f"segment {name.suffix}"
-    elif name.name.startswith("index.db") or name.name in {"volume.new", "snapshot.json"}:
+    elif name.name.startswith("index.db") or name.name in {"volume.json.new", "snapshot.json"}:
         kind = name.name
     else:
         kind = _FOLDERS.get((of_snapshots, len(name.parts)), "folder of the index")

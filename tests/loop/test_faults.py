@@ -17,6 +17,7 @@ from vectorindex.wire.operations import FailureReason
 ITEMS = [{"a", "b", "c", "d"}, {"a", "b", "c"}, {"b", "c", "d", "e"}]
 """The pods differ, so that copies and items are not the same number."""
 DELETE = {"indexRef": {"name": INDEX}, "externalIDs": ["a", "e", "x", "a", "b"], "returnNotFound": True}
+MODES = (Mode.CRASH, Mode.LOST)
 KEY = ("IndexRebuild", "run")
 DELETED = ("IndexDelete", "run")
 EXHAUSTIVE = 200
@@ -139,7 +140,7 @@ def outcome(world: World, story: Story) -> dict[str, Any]:
     return {"statuses": statuses, "volumes": volumes}
 
 
-@pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
 @pytest.mark.parametrize("title", [title for title, story in STORIES.items() if len(story.ends) == 1])
 def test_a_fault_at_any_call_changes_nothing(title: str, mode: Mode) -> None:
     story = STORIES[title]
@@ -147,10 +148,9 @@ def test_a_fault_at_any_call_changes_nothing(title: str, mode: Mode) -> None:
     expected = outcome(without, story)
     calls = range(len(without.calls))
     for call in calls if len(calls) <= EXHAUSTIVE else random.Random(len(calls)).sample(calls, EXHAUSTIVE // 2):
-        others = call * 7 % 40 if mode is Mode.PAUSE and call % 3 else None
-        world = story.play((Fault(call, mode, others),))
+        world = story.play((Fault(call, mode),))
         assert outcome(world, story) == expected, f"{mode.value} {without.calls[call]} (call {call})"
-        assert world.crashes or world.replaced or mode is Mode.LOST
+        assert world.crashes or mode is Mode.LOST
 
 
 @pytest.mark.parametrize("title", STORIES)
@@ -161,7 +161,7 @@ def test_several_faults_change_nothing(title: str) -> None:
     rng = random.Random(20260101)
     for attempt in range(40):
         calls = rng.sample(range(2 * len(without.calls)), 4)
-        faults = tuple(Fault(call, rng.choice((Mode.CRASH, Mode.LOST))) for call in calls)
+        faults = tuple(Fault(call, rng.choice(MODES)) for call in calls)
         assert outcome(story.play(faults), story) == expected, f"attempt {attempt}: {faults}"
 
 
