@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.loop.sidecars import INDEX
 from tests.loop.simulation import Fault, Mode, World
-from tests.loop.test_faults import DELETE, DELETED, KEY, REBUILD, Story, outcome
+from tests.loop.test_faults import DELETE, DELETED, ITEMS, KEY, REBUILD, Story, outcome
 
 SAMPLE = 25
 """So many calls of each story are hit, one at a time."""
@@ -99,3 +100,13 @@ def test_a_minute_goes_on_while_operators_come_and_go() -> None:
     )
     assert world.crashes > 5
     assert 68 <= world.clock.seconds < 75
+
+
+def test_what_the_user_calls_as_the_index_is_none_of_the_operators_business() -> None:
+    """A StatefulSet of that name, in the middle of a rollout, makes other pods, as far as the operator knows."""
+    world = World(ITEMS, managed=None, podSelector={"matchLabels": {"app": "shop"}})
+    world.server.create("StatefulSet", INDEX, {"replicas": 9}, status={"replicas": 1})
+    create_rebuild(world)
+    world.run(lambda server: "completionTime" in server.status(*KEY))
+    assert world.server.status(*KEY)["conditions"][-1]["reason"] == "Completed"
+    assert not any(title.startswith("APPLY") and title != "APPLY ConfigMap" for title in world.calls)

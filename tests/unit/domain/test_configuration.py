@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.domain.given import index
+from tests.unit.domain.given import OWN_PODS, index
 from vectorindex.domain.configuration import differs, wanted_configuration
 from vectorindex.wire.state import Configuration
 
@@ -36,3 +36,8 @@ def test_threads_are_the_cpu_limit_less_one(limit: str, threads: int) -> None:
 )
 def test_differences(wanted: Configuration, actual: Configuration, different: bool) -> None:
     assert differs(wanted, actual) is different
+
+
+def test_in_pods_of_the_users_own_the_sidecar_knows_its_limit_itself() -> None:
+    assert wanted_configuration(index(**OWN_PODS)).threads is None
+    assert wanted_configuration(index(**OWN_PODS, maintenance={"threads": 7})).threads == 7
