@@ -2,7 +2,7 @@
 
 Invariant: for each pod (UID) that is bound here `on_pod_bound` is called once, and `on_pod_deleted` once after it, in
 this order, whichever way the pod goes; calls for different pods run at the same time. A pod is Running as soon as
-`on_pod_bound` returned its address, and Ready only when the test says so.
+`on_pod_bound` returned its address (Pending for ever if it returned None), and Ready only when the test says so.
 """
 
 import http.client
@@ -42,7 +42,8 @@ class FakeNode:
     Args:
         kubeconfig: of an administrator.
         on_pod_bound: called in a thread with a new pod; starts what stands for its containers and returns the
-            pod's address, usually of 127.0.0.0/8 (and 127.0.0.1 only where ports do not collide).
+            pod's address, usually of 127.0.0.0/8 (and 127.0.0.1 only where ports do not collide); None: they do not
+            start.
         on_pod_deleted: called in a thread with a pod that shall end or is gone already; ends what stands for it.
         name: the node's name.
         namespace: take only pods of this namespace.
@@ -52,7 +53,7 @@ class FakeNode:
     def __init__(
         self,
         kubeconfig: Path,
-        on_pod_bound: Callable[[Object], str],
+        on_pod_bound: Callable[[Object], str | None],
         on_pod_deleted: Callable[[Object], None] = lambda pod: None,
         *,
         name: str = "fake-node",
@@ -232,7 +233,8 @@ class FakeNode:
                 if self._tolerating(409, 404)(lambda: self._api.create(f"{_path(known.pod)}/binding", binding)) is None:
                     return  # deleted meanwhile: its end is already on its way
             known.address = self._on_bound(known.pod)
-            self._write_status(known, self._ready, 0)
+            if known.address is not None:
+                self._write_status(known, self._ready, 0)
         finally:
             known.bound.set_result(None)
             with self._changed:

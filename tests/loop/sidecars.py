@@ -63,6 +63,7 @@ class Sidecar:
         self, pod: str, clock: Clock, items: set[str], down: Callable[[float], bool], failing: Failing | None = None
     ) -> None:
         self.pod, self.items = pod, set(items)
+        self.index = pod.rpartition("-")[0]
         self.executed: Counter[str] = Counter()
         self.epoch = 0
         self.parameters = ParametersInForce(m=16, ef_construction=200, ef_search=64, rng_seed=0)
@@ -89,8 +90,8 @@ class Sidecar:
         return IndexState(
             volume_id=f"volume-{self.pod}",
             boot_id="boot",
-            identity=PodIdentity(namespace=NAMESPACE, index=INDEX, uid=uid, pod=self.pod),
-            index_name=INDEX,
+            identity=PodIdentity(namespace=NAMESPACE, index=self.index, uid=uid, pod=self.pod),
+            index_name=self.index,
             dimensions=8,
             metric="L2",
             sequence=sum(self.executed.values()),

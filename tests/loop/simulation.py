@@ -40,6 +40,7 @@ from vectorindex.wire.state import Configuration, IndexState
 Result = TypeVar("Result")
 
 OURS = {model.definition.kind for model in KINDS}
+ROLL_SECONDS = 5.0
 TIMING = Timing(duration=2, renew_deadline=1.5, retry=1.0)
 LIMIT = timedelta(hours=1)
 """Simulated time after which a run must have ended."""
@@ -77,6 +78,9 @@ class Server:
     events: list[tuple[Manifest, bool]] = field(default_factory=list)
     recorded: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     status_writes: int = 0
+    never_ready: frozenset[str] = frozenset()
+    """Images that do not work."""
+    _rolled_at: dict[str, float] = field(default_factory=dict)
     _version: int = 0
 
     def create(self, kind: str, name: str, spec: Manifest | None = None, **fields: Any) -> Manifest:
@@ -123,13 +127,18 @@ class Server:
 
     def apply(self, manifest: Manifest) -> Manifest:
         key = (manifest["kind"], manifest["metadata"]["name"])
-        if key in self.objects:
-            return self.objects[key]
+        before = self.objects.get(key)
+        if before is not None and (manifest["kind"] != "StatefulSet" or before["spec"] == manifest["spec"]):
+            return before
         self._version += 1
+        version = str(self._version)
         applied: Manifest = copied(manifest)
-        applied["metadata"] |= {"uid": f"uid-{self._version}", "resourceVersion": str(self._version), "generation": 1}
+        applied["metadata"] |= {"uid": f"uid-{version}", "resourceVersion": version, "generation": 1}
         if manifest["kind"] == "StatefulSet":
-            applied["status"] = {"observedGeneration": 1, "replicas": manifest["spec"]["replicas"]}
+            current = version if before is None else before["status"]["currentRevision"]
+            revisions = {"currentRevision": current, "updateRevision": version}
+            applied["status"] = {"observedGeneration": 1, "replicas": manifest["spec"]["replicas"], **revisions}
+            self._rolled_at[manifest["metadata"]["name"]] = self.clock.seconds + ROLL_SECONDS
         self.objects[key] = applied
         self.events.append((copied(applied), False))
         return applied
@@ -137,6 +146,21 @@ class Server:
     def _touch(self, manifest: Manifest) -> None:
         self._version += 1
         manifest["metadata"]["resourceVersion"] = str(self._version)
+
+    def rolling(self) -> set[str]:
+        """The StatefulSets of which not every pod has the newest template."""
+        status = {name: found["status"] for (kind, name), found in self.objects.items() if kind == "StatefulSet"}
+        return {name for name, said in status.items() if said["currentRevision"] != said["updateRevision"]}
+
+    def roll(self) -> None:
+        """Pods are replaced meanwhile, and get ready unless their image is one of those that never do."""
+        for name in self.rolling():
+            stateful_set = self.objects["StatefulSet", name]
+            image = stateful_set["spec"]["template"]["spec"]["containers"][0]["image"]
+            if self.clock.seconds >= self._rolled_at[name] and image not in self.never_ready:
+                status = stateful_set["status"]
+                status["currentRevision"] = status["updateRevision"]
+                self.events.append((copied(stateful_set), False))
 
     def _live(self, manifest: Manifest) -> Manifest:
         live = self.objects.get((manifest["kind"], manifest["metadata"]["name"]))
@@ -174,15 +198,17 @@ class Life:
 
 
 class World:
-    """An index ``vi`` of three pods, and an operator that is started again whenever it crashes."""
+    """Indexes with the same pods, by default one, ``vi``, and an operator that is started again whenever it crashes."""
 
     def __init__(
         self,
         items: list[set[str]],
         down: dict[int, Callable[[float], bool]] | None = None,
         failing: dict[int, Failing] | None = None,
+        indexes: tuple[str, ...] = (INDEX,),
         **spec: Any,
     ) -> None:
+        self.image = "image"
         self.clock = Clock()
         self.server = Server(self.clock)
         self.lease = SimulatedLease()
@@ -201,11 +227,13 @@ class World:
                 (down or {}).get(ordinal, lambda _seconds: False),
                 (failing or {}).get(ordinal),
             )
+            for index in indexes
             for ordinal, held in enumerate(items)
-            for name in [names.pod(INDEX, ordinal)]
+            for name in [names.pod(index, ordinal)]
         }
         managed = {"replicas": len(items), "storage": {"size": "1Gi"}}
-        self.server.create("VectorIndex", INDEX, {"dimensions": 8, "metric": "L2", "managed": managed, **spec})
+        for index in indexes:
+            self.server.create("VectorIndex", index, {"dimensions": 8, "metric": "L2", "managed": managed, **spec})
 
     def run(self, finished: Callable[[Server], bool], faults: tuple[Fault, ...] = ()) -> None:
         """Let the operator work until ``finished``, with these faults."""
@@ -247,12 +275,13 @@ class World:
         ports = Ports(SimulatedCluster(self, life), SimulatedSidecars(self, life), self.clock.now)
         queue = KeyedQueue(self.clock.monotonic, random.Random(0))
         watchlist = Watchlist()
-        reconciler = Reconciler(ports, watchlist, "image", queue.enter)
+        reconciler = Reconciler(ports, watchlist, self.image, queue.enter)
         intake = Intake(watchlist, queue.enter, self.clock.now)
         self.server.events.clear()  # what happened before is in the list
         try:
             await Resync(ports.cluster, intake, [None], self.clock.monotonic).once()
             while not finished(self.server):
+                self.server.roll()
                 self._deliver(intake)
                 key = queue.take()
                 if key is None:
@@ -338,7 +367,8 @@ class SimulatedCluster:
 
     async def pods(self, namespace: str, labels: str) -> list[Manifest]:
         sidecars = self._world.sidecars.values()
-        return self._call("LIST Pod", lambda: [_pod(sidecar) for sidecar in sidecars if sidecar.exists])
+        found = [each for each in sidecars if each.exists and names.selector_text(each.index) == labels]
+        return self._call("LIST Pod", lambda: [_pod(sidecar) for sidecar in found])
 
     async def apply(self, manifest: Manifest) -> Manifest:
         return self._call(f"APPLY {manifest['kind']}", lambda: self._world.server.apply(manifest))
@@ -364,7 +394,7 @@ class SimulatedSidecars:
         self._world, self._life = world, life
 
     async def state(self, endpoint: Endpoint) -> IndexState:
-        uid = self._world.server.objects["VectorIndex", INDEX]["metadata"]["uid"]
+        uid = self._world.server.objects["VectorIndex", endpoint.index]["metadata"]["uid"]
         return self._call(f"state {endpoint.host}", endpoint, lambda sidecar: sidecar.state(uid))
 
     async def configure(self, endpoint: Endpoint, configuration: Configuration) -> None:

@@ -12,6 +12,10 @@ MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 OWN_LABELS = (INDEX_LABEL, NAME_LABEL, MANAGED_BY_LABEL)
 APPLICATION = "vectorindex"
 
+REQUESTED_ANNOTATION = f"{GROUP}/requested"
+"""On each pod: the digest of what its VectorIndex asked for when the pod was made. A new pod template with the same one
+is not the user's wish, but that of another version of the operator."""
+
 CONTAINER = "sidecar"
 PORT = 8080
 PORT_NAME = "http"

@@ -34,7 +34,8 @@ class Reason(DocumentedEnum):
     ROLLOUT_IN_PROGRESS = "RolloutInProgress", "A new pod template is being rolled out, one pod after the other."
     ROLLOUT_PENDING = (
         "RolloutPending",
-        "A new pod template waits until the rebuild or optimize that is at work is done; the message names it.",
+        "A new pod template waits until the rebuild or optimize that is at work is done; one that comes with another "
+        "version of the operator also waits for its turn, as one index at a time is upgraded; see the message.",
     )
     UP_TO_DATE = "UpToDate", "The objects of the index are as its spec asks for; nothing is under way."
     NOT_STALLED = "NotStalled", "Nothing that somebody would have to repair stands in the way."

@@ -119,9 +119,9 @@ async def _operate(
         return await reconciler.reconcile(key)
 
     workers = Workers(queue, reconcile, is_temporary)
-    reconciler = Reconciler(ports, watchlist, options.default_image, workers.enter)
-    intake = Intake(watchlist, workers.enter, now)
     namespaces: list[str | None] = list(options.namespaces) or [None]
+    reconciler = Reconciler(ports, watchlist, options.default_image, workers.enter, namespaces)
+    intake = Intake(watchlist, workers.enter, now)
     resync = Resync(cluster, intake, namespaces, time.monotonic)
 
     async def watch_and_reconcile() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
+from typing import Any, Self
 
 from vectorindex.api import names
 from vectorindex.domain.quantities import amount
@@ -21,6 +21,9 @@ _QUANTITY_PATH = re.compile(r"\.resources\.(limits|requests)\.")
 _WHOLE_PATH = re.compile(r"^\.spec\.template\.spec\.(nodeSelector|tolerations|affinity|topologySpreadConstraints)$")
 """Values that are the user's as a whole: in these nothing stands by default, and nothing may be left of former ones.
 Managed fields do not tell that, since parts of them are atomic."""
+
+
+_TEMPLATE_PATH = ".spec.template"
 
 
 class Step(Enum):
@@ -44,6 +47,10 @@ class Child:
     """The resourceVersion of the object as it is: applying changed something only if it moved."""
     replaces_pods: bool = False
     """Applying it replaces pods by others, one after the other."""
+    is_upgrade: bool = False
+    """It replaces them although the VectorIndex asks for the same: another version of the operator does."""
+    meanwhile: Self | None = None
+    """What is to be applied as long as the pods are to stay as they are; None: nothing."""
 
     @property
     def title(self) -> str:
@@ -63,17 +70,35 @@ def plan(desired: Manifest, live: Manifest | None) -> Child:
     difference = _missing(desired, live) or _left_over(_owned_fields(live), desired)
     if difference is None:
         return Child(desired, Step.KEEP)
-    version = live["metadata"].get("resourceVersion")
-    return Child(desired, Step.APPLY, difference, version, _replaces_pods(desired, live))
+    child = Child(desired, Step.APPLY, difference, live["metadata"].get("resourceVersion"))
+    if not _replaces_pods(desired, live):
+        return child
+    asked, before = requested(desired["spec"]["template"]), requested(live["spec"]["template"])
+    return replace(
+        child, replaces_pods=True, is_upgrade=before in (None, asked), meanwhile=_with_the_pods_as_they_are(child, live)
+    )
+
+
+def requested(pod: Mapping[str, Any]) -> str | None:
+    """The digest of what the VectorIndex asked for when this pod, or template of one, was made."""
+    digest: str | None = pod["metadata"].get("annotations", {}).get(names.REQUESTED_ANNOTATION)
+    return digest
 
 
 def _replaces_pods(desired: Manifest, live: Manifest) -> bool:
     wanted = desired.get("spec", {}).get("template")
     if wanted is None:
         return False
-    owned = _owned_fields(live).get("f:spec", {}).get("f:template", {})
-    path = ".spec.template"
+    path, owned = _TEMPLATE_PATH, _owned_template(live)
     return (_missing(wanted, live["spec"]["template"], path) or _left_over(owned, wanted, path)) is not None
+
+
+def _with_the_pods_as_they_are(child: Child, live: Manifest) -> Child | None:
+    """All that differs but the template, which is applied as it was the last time."""
+    former = _restrict(live["spec"]["template"], _owned_template(live))
+    desired = {**child.desired, "spec": {**child.desired["spec"], "template": former}}
+    difference = _missing(desired, live) or _left_over(_owned_fields(live), desired)
+    return None if difference is None else Child(desired, child.step, difference, child.version)
 
 
 def _missing(desired: Any, live: Any, path: str = "") -> str | None:
@@ -112,6 +137,26 @@ def _owned_fields(live: Manifest) -> dict[str, Any]:
             fields: dict[str, Any] = entry["fieldsV1"]
             return fields
     return {}
+
+
+def _owned_template(live: Manifest) -> dict[str, Any]:
+    owned: dict[str, Any] = _owned_fields(live).get("f:spec", {}).get("f:template", {})
+    return owned
+
+
+def _restrict(value: Any, owned: Mapping[str, Any]) -> Any:
+    """Only these fields of a value; all of it where none are told apart."""
+    fields = {mark[2:]: inner for mark, inner in owned.items() if mark.startswith("f:")}
+    if fields:
+        return {field: _restrict(value[field], inner) for field, inner in fields.items() if field in value}
+    elements = {mark[2:]: inner for mark, inner in owned.items() if mark.startswith("k:")}
+    if elements:
+        # Keys may stand by default in what is there, such as a port's protocol.
+        keyed = [(json.loads(text), inner) for text, inner in elements.items()]
+        found = ((each, keys, inner) for each in value for keys, inner in keyed if keys.items() <= each.items())
+        return [keys | _restrict(each, inner) for each, keys, inner in found]
+    chosen = [json.loads(mark[2:]) for mark in owned if mark.startswith("v:")]
+    return [each for each in value if each in chosen] if chosen else value
 
 
 def _left_over(owned: Mapping[str, Any], desired: Any, path: str = "") -> str | None:

@@ -40,7 +40,8 @@ POLL_SHORTEST, POLL_LONGEST = 2.0, 30.0
 class IndexSnapshot:
     """All that is looked at. ``children``: what is to be done about each owned object; ``last_write``: when the status
     was last written, ``run_ended``: when the last run on the index ended, None: never, as far as it is known;
-    ``building``: the build that is at work on the index, looked for only when a child would replace pods."""
+    ``building``: the build that is at work on the index, looked for only when a child would replace pods; ``ahead``:
+    what an upgrade of the index waits for, see :mod:`vectorindex.domain.upgrade`."""
 
     now: datetime
     index: VectorIndex
@@ -50,15 +51,24 @@ class IndexSnapshot:
     last_write: datetime | None = None
     run_ended: datetime | None = None
     building: BuildRun | None = None
+    ahead: str | None = None
 
     @property
     def pods_wanted(self) -> tuple[Member, ...]:
         """The pods that have to be ready for the index to be."""
         return tuple(member for member in self.members if not member.leaving)
 
-    def is_held(self, child: Child) -> bool:
-        """The child waits until the build is done."""
-        return child.replaces_pods and self.building is not None and not troubles(self.pods_wanted)
+    def held_by(self, child: Child) -> str | None:
+        """What the pods of the child wait for, or None."""
+        if not child.replaces_pods:
+            return None
+        if self.building is not None and not troubles(self.pods_wanted):
+            return f"{self.building.definition.kind} {self.building.metadata.name} is done"
+        return self.ahead if child.is_upgrade else None
+
+    def due(self, child: Child) -> Child | None:
+        """What of the child is to be applied now."""
+        return child if self.held_by(child) is None else child.meanwhile
 
 
 @dataclass(frozen=True)
@@ -90,12 +100,14 @@ def decide(snapshot: IndexSnapshot) -> IndexActions:
     """Apply what is missing or differs, and set each pod's configuration that does.
 
     An object that has to go first holds up those after it: pods that are made before their identity is this index's
-    would start as another one, and stay so. A new pod template waits for a build that is at work.
+    would start as another one, and stay so. A new pod template waits for a build that is at work, and one of another
+    version of the operator for its turn.
     """
     wanted = wanted_configuration(snapshot.index)
     free = takewhile(lambda child: child.step in (Step.KEEP, Step.APPLY), snapshot.children)
+    due = (snapshot.due(child) for child in free if child.step is Step.APPLY)
     return IndexActions(
-        apply=tuple(child for child in free if child.step is Step.APPLY and not snapshot.is_held(child)),
+        apply=tuple(child for child in due if child is not None),
         configure=tuple(
             Configure(member.endpoint, wanted)
             for member in snapshot.members
@@ -170,7 +182,7 @@ def _has_just_ended(snapshot: IndexSnapshot) -> bool:
 def _without_figures(status: VectorIndexStatus) -> object:
     conditions = tuple(
         condition.model_copy(update={"message": ""})
-        if condition.type == ConditionType.MAINTENANCE_NEEDED
+        if condition.type == ConditionType.MAINTENANCE_NEEDED or condition.reason == Reason.ROLLOUT_PENDING
         else condition
         for condition in status.conditions
     )
@@ -269,12 +281,11 @@ def _rolling(case: _Case) -> Verdict | None:
 
 
 def _rollout_pending(case: _Case) -> Verdict | None:
-    build = case.snapshot.building
-    held = [child.title for child in case.snapshot.children if case.snapshot.is_held(child)]
-    if build is None or not held:
-        return None
-    message = f"the new pod template of {enumerate_names(held)} waits until {build.definition.kind} "
-    return Verdict(Reason.ROLLOUT_PENDING, f"{message}{build.metadata.name} is done")
+    for child in case.snapshot.children:
+        if (cause := case.snapshot.held_by(child)) is not None:
+            message = f"the new pod template of {child.title} waits until {cause}"
+            return Verdict(Reason.ROLLOUT_PENDING, message)
+    return None
 
 
 def _pods_starting(case: _Case) -> Verdict | None:

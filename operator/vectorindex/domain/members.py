@@ -16,6 +16,7 @@ from typing import Any
 
 from vectorindex.api import VectorIndex, names
 from vectorindex.api.common import MAX_PODS
+from vectorindex.domain.children import requested
 from vectorindex.wire.endpoint import Endpoint
 from vectorindex.wire.state import IndexState
 
@@ -34,6 +35,8 @@ class Pod:
     """It is being removed."""
     ended: bool = False
     """Its containers have ended, and are not started again."""
+    requested: str | None = None
+    """The digest of what the index asked for when the pod was made."""
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any], index: str, port: int = names.PORT) -> Pod:
@@ -51,6 +54,7 @@ class Pod:
             held_by=held_by,
             leaving="deletionTimestamp" in metadata,
             ended=status.get("phase") in ("Succeeded", "Failed"),
+            requested=requested(manifest),
         )
 
 

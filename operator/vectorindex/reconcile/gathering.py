@@ -73,9 +73,18 @@ async def gather_builds(ports: Ports, namespace: str, index: str) -> list[BuildR
 
 def last_write(manifest: Manifest) -> datetime | None:
     """When the operator last changed the object's status, as the API server remembers it."""
+    return _last_change(manifest, "status")
+
+
+def last_apply(manifest: Manifest) -> datetime | None:
+    """The same of the object itself."""
+    return _last_change(manifest, None)
+
+
+def _last_change(manifest: Manifest, subresource: str | None) -> datetime | None:
     times = [
         datetime.fromisoformat(entry["time"])
         for entry in manifest["metadata"].get("managedFields", ())
-        if entry["manager"] == names.FIELD_MANAGER and entry.get("subresource") == "status" and "time" in entry
+        if (entry["manager"], entry.get("subresource")) == (names.FIELD_MANAGER, subresource) and "time" in entry
     ]
     return max(times, default=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from datetime import datetime
 
 from pydantic import ValidationError
@@ -25,10 +26,12 @@ from vectorindex.domain.index import (
     summarize,
     unreadable,
 )
+from vectorindex.domain.members import troubles
 from vectorindex.domain.rollout import Rollout
-from vectorindex.reconcile.gathering import gather_builds, gather_members, last_write
+from vectorindex.reconcile.gathering import gather_builds, gather_members, last_apply, last_write
 from vectorindex.reconcile.keys import AFTER_GONE, Key
 from vectorindex.reconcile.ports import Manifest, Ports
+from vectorindex.reconcile.upgrades import UpgradeLine
 from vectorindex.reconcile.watchlist import Watchlist
 from vectorindex.specs import build_owned_objects
 
@@ -38,9 +41,10 @@ KIND = VectorIndex.definition.kind
 
 
 class IndexReconciler:
-    def __init__(self, ports: Ports, watchlist: Watchlist, default_image: str) -> None:
+    def __init__(self, ports: Ports, watchlist: Watchlist, upgrades: UpgradeLine, default_image: str) -> None:
         self._ports = ports
         self._watchlist = watchlist
+        self._upgrades = upgrades
         self._default_image = default_image
 
     async def reconcile(self, key: Key) -> float | None:
@@ -48,17 +52,22 @@ class IndexReconciler:
         manifest = await self._ports.cluster.get(KIND, key.namespace, key.name)
         if manifest is None:
             self._watchlist.forget(key)
+            self._upgrades.done(key)
             return None
         if "deletionTimestamp" in manifest["metadata"]:
+            self._upgrades.done(key)
             return None  # its objects go with it, and nothing new is made
         try:
             index = VectorIndex.read(manifest)
         except UnreadableError as error:
+            self._upgrades.done(key)
             old, new = _refused(manifest, self._ports.now(), str(error))
             return await self._write(manifest, old, new, POLL_LONGEST)
-        snapshot = await self._gather(manifest, index)
+        snapshot = await self._gather(key, manifest, index)
         actions = decide(snapshot)
         applied = await self._apply(actions.apply)
+        if any(child.is_upgrade and child.title in applied.rejected for child in actions.apply):
+            self._upgrades.done(key)
         await asyncio.gather(*(self._configure(action) for action in actions.configure))
         summary = summarize(snapshot, applied)
         if not summary.write:
@@ -76,7 +85,7 @@ class IndexReconciler:
         await self._record(manifest, old, new)
         return again
 
-    async def _gather(self, manifest: Manifest, index: VectorIndex) -> IndexSnapshot:
+    async def _gather(self, key: Key, manifest: Manifest, index: VectorIndex) -> IndexSnapshot:
         namespace, name = index.metadata.namespace, index.metadata.name
         desired = build_owned_objects(index, self._default_image)
         live = await asyncio.gather(
@@ -90,7 +99,7 @@ class IndexReconciler:
         ]
         stateful_set = next((found for found in ours if found["kind"] == "StatefulSet"), None)
         replaces_pods = any(child.replaces_pods for child in children)
-        return IndexSnapshot(
+        snapshot = IndexSnapshot(
             now=self._ports.now(),
             index=index,
             children=children,
@@ -100,6 +109,18 @@ class IndexReconciler:
             last_write=last_write(manifest),
             run_ended=self._watchlist.last_end(namespace, name),
         )
+        return replace(snapshot, ahead=await self._line_up(key, snapshot, stateful_set))
+
+    async def _line_up(self, key: Key, snapshot: IndexSnapshot, stateful_set: Manifest | None) -> str | None:
+        """What an upgrade of the index waits for: other indexes. One that waits for a build has no turn to take."""
+        pods = [member.pod.requested for member in snapshot.members if member.pod is not None]
+        if stateful_set is not None and snapshot.rollout.is_upgrade(pods):
+            self._upgrades.under_way(key, last_apply(stateful_set))
+        elif any(child.is_upgrade and snapshot.held_by(child) is None for child in snapshot.children):
+            return await self._upgrades.ask(key, serves=not troubles(snapshot.members))
+        else:
+            self._upgrades.done(key)
+        return None
 
     async def _apply(self, children: tuple[Child, ...]) -> Applied:
         """In order: what the pods need comes before the StatefulSet that makes them."""

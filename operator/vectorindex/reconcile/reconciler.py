@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
 from vectorindex.api.common import UnreadableError
@@ -12,16 +12,24 @@ from vectorindex.reconcile.keys import AFTER_GONE, Key, Work
 from vectorindex.reconcile.ports import Ports
 from vectorindex.reconcile.runs import BuildReconciler, DeleteReconciler, GoneError
 from vectorindex.reconcile.sweep import Sweeper
+from vectorindex.reconcile.upgrades import UpgradeLine
 from vectorindex.reconcile.watchlist import Watchlist
 
 
 class Reconciler:
-    """Reconciles any key; ``enter`` is for keys that follow from it."""
+    """Reconciles any key; ``enter`` is for keys that follow from it, ``namespaces`` are those that are watched."""
 
-    def __init__(self, ports: Ports, watchlist: Watchlist, default_image: str, enter: Callable[[Key], None]) -> None:
+    def __init__(
+        self,
+        ports: Ports,
+        watchlist: Watchlist,
+        default_image: str,
+        enter: Callable[[Key], None],
+        namespaces: Sequence[str | None] = (None,),
+    ) -> None:
         self._watchlist = watchlist
         self._enter = enter
-        self._indexes = IndexReconciler(ports, watchlist, default_image)
+        self._indexes = IndexReconciler(ports, watchlist, UpgradeLine(ports, namespaces, enter), default_image)
         self._deletes = DeleteReconciler(ports)
         self._builds = BuildReconciler(ports)
         self._sweeper = Sweeper(ports)

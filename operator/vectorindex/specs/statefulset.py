@@ -5,10 +5,13 @@ The pods meet the restricted Pod Security Standard and hold no credentials of th
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 from vectorindex.api import VectorIndex, names
-from vectorindex.api.vectorindex import Managed, Storage
+from vectorindex.api.vectorindex import Managed, Resources, Storage
+from vectorindex.domain.quantities import amount
 from vectorindex.specs.meta import build_metadata
 from vectorindex.wire import environment
 
@@ -43,8 +46,33 @@ def build_stateful_set(index: VectorIndex, managed: Managed, default_image: str)
 
 
 def _build_pod_metadata(index: str, managed: Managed) -> dict[str, Any]:
-    metadata = {"labels": {**(managed.pod_labels or {}), **names.labels(index)}}
-    return metadata | ({"annotations": managed.pod_annotations} if managed.pod_annotations else {})
+    return {
+        "labels": {**(managed.pod_labels or {}), **names.labels(index)},
+        "annotations": {**(managed.pod_annotations or {}), names.REQUESTED_ANNOTATION: _requested(managed)},
+    }
+
+
+def _requested(managed: Managed) -> str:
+    """The digest of all that the user says of the pods, and of nothing that the operator adds: so an upgrade of the
+    operator, and a default that it brings, leaves it as it is."""
+    asked = {
+        "image": managed.image,
+        "resources": _amounts(managed.resources),
+        "scheduling": _build_scheduling(managed),
+        "labels": managed.pod_labels,
+        "annotations": managed.pod_annotations,
+    }
+    text = json.dumps({field: value for field, value in asked.items() if value}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _amounts(resources: Resources | None) -> Any:
+    """With each quantity as a number: pods are not replaced because it is written in another way."""
+    stated = {} if resources is None else resources.to_dict()
+    return {
+        kind: {name: format(amount(str(each)).normalize(), "f") for name, each in listed.items()}
+        for kind, listed in stated.items()
+    }
 
 
 def _build_pod(index: str, managed: Managed, default_image: str) -> dict[str, Any]:

@@ -29,6 +29,7 @@ class Operator:
     ) -> None:
         self.namespace, self.lease, self.pod = namespace, lease, pod
         self._kubeconfig, self._log, self._options = kubeconfig, log, options
+        self.default_image = IMAGE
         self._process: subprocess.Popen[bytes] | None = None
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -45,13 +46,19 @@ class Operator:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "vectorindex.cli.operator", "--namespace", self.namespace),
-                    *("--default-image", IMAGE, "--health-host", "127.0.0.1", "--health-port", str(self._port)),
+                    *("--health-host", "127.0.0.1", "--health-port", str(self._port)),
+                    *("--default-image", self.default_image),
                     *("--lease-namespace", self.namespace, "--lease-name", self.lease, *self._options),
                 ],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **environment},
             )
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def running(self) -> bool:

@@ -112,6 +112,8 @@ class World:
         self._folder = folder
         self._sidecars: dict[str, Sidecar] = {}
         self._hosts: dict[str, str] = {}
+        self.broken_images: set[str] = set()
+        """Images whose containers do not start."""
         self._lock = threading.Lock()
         self._network = f"127.{os.getpid() % 200 + 20}.{id(self) // 16 % 250}"
         self.node = FakeNode(kubeconfig, self._bring_up, self._tear_down, namespace=self.namespace, ready=True)
@@ -258,10 +260,12 @@ class World:
 
         return asyncio.run(run())
 
-    def _bring_up(self, pod: Object) -> str:
+    def _bring_up(self, pod: Object) -> str | None:
         """As a kubelet does: wait for the ConfigMap, start what the containers are. A pod without a sidecar gets an
         address, on which nobody listens."""
         name = pod["metadata"]["name"]
+        if pod["spec"]["containers"][0]["image"] in self.broken_images:
+            return None
         container = next((each for each in pod["spec"]["containers"] if each["name"] == CONTAINER), None)
         with self._lock:
             host = self._hosts.setdefault(name, f"{self._network}.{len(self._hosts) + 1}")

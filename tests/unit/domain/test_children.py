@@ -22,10 +22,11 @@ DESIRED: dict[str, Any] = {
     "spec": {
         "replicas": 3,
         "template": {
+            "metadata": {"annotations": {"vectorindex.io/requested": "asked"}},
             "spec": {
                 "containers": [{"name": "sidecar", "args": ["x", "y"], "ports": [{"containerPort": 1}]}],
                 "volumes": [{"name": "tmp", "emptyDir": {}}],
-            }
+            },
         },
     },
 }
@@ -34,6 +35,7 @@ OWNED = {
     "f:spec": {
         "f:replicas": {},
         "f:template": {
+            "f:metadata": {"f:annotations": {"f:vectorindex.io/requested": {}}},
             "f:spec": {
                 "f:containers": {
                     'k:{"name":"sidecar"}': {
@@ -44,7 +46,7 @@ OWNED = {
                     }
                 },
                 "f:volumes": {'k:{"name":"tmp"}': {".": {}, "f:name": {}, "f:emptyDir": {}}},
-            }
+            },
         },
     },
 }
@@ -173,3 +175,50 @@ NODE_SELECTOR: dict[str, Any] = {"f:spec": {"f:template": {"f:spec": {"f:nodeSel
 def test_only_another_template_replaces_pods(found: dict[str, Any] | None, replaces: bool) -> None:
     child = plan(DESIRED, found)
     assert (child.step, child.replaces_pods) == (Step.APPLY, replaces)
+
+
+def ask(digest: str | None) -> Callable[[dict[str, Any]], object]:
+    """Pods of another image, made when the VectorIndex asked for this."""
+
+    def change(found: dict[str, Any]) -> None:
+        found["spec"]["template"]["metadata"] = {"annotations": {"vectorindex.io/requested": digest}} if digest else {}
+        container(found)["args"] = ["x"]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("digest", "upgrade"),
+    [
+        pytest.param("asked", True, id="the user asks for the same"),
+        pytest.param("another", False, id="the user asks for something else"),
+        pytest.param(None, True, id="nobody wrote down what was asked for"),
+    ],
+)
+def test_an_upgrade_is_told_from_a_change_of_the_users(digest: str | None, upgrade: bool) -> None:
+    child = plan(DESIRED, live(ask(digest)))
+    assert (child.replaces_pods, child.is_upgrade) == (True, upgrade)
+
+
+def test_while_the_pods_stay_as_they_are_the_rest_is_applied_with_the_template_that_was_applied_last() -> None:
+    def scaled_with_another_template(found: dict[str, Any]) -> None:
+        ask("asked")(found)
+        found["spec"]["replicas"] = 2
+        found["spec"]["template"]["metadata"]["annotations"]["somebody/elses"] = "1"
+
+    meanwhile = plan(DESIRED, live(scaled_with_another_template)).meanwhile
+    assert meanwhile is not None
+    assert (meanwhile.difference, meanwhile.version) == (".spec.replicas", "7")
+    assert meanwhile.desired["spec"]["replicas"] == 3
+    ports = [{"containerPort": 1, "protocol": "TCP"}]
+    assert meanwhile.desired["spec"]["template"] == {
+        "metadata": {"annotations": {"vectorindex.io/requested": "asked"}},
+        "spec": {
+            "containers": [{"name": "sidecar", "args": ["x"], "ports": ports}],
+            "volumes": [{"name": "tmp", "emptyDir": {}}],
+        },
+    }
+
+
+def test_while_the_pods_stay_as_they_are_nothing_else_is_to_be_done() -> None:
+    assert plan(DESIRED, live(ask("asked"))).meanwhile is None

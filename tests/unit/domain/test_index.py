@@ -226,6 +226,49 @@ def test_an_index_of_own_pods(members: tuple[Member, ...], ready: str, message: 
     assert [pod.name for pod in status.pods] == [member.name for member in members]
 
 
+UPGRADE = replace(NEW_TEMPLATE, is_upgrade=True)
+
+
+@pytest.mark.parametrize(
+    ("new", "changes", "held"),
+    [
+        pytest.param(UPGRADE, {"ahead": "vi-2 is upgraded"}, True, id="an upgrade waits for its turn"),
+        pytest.param(UPGRADE, {}, False, id="it is its turn"),
+        pytest.param(NEW_TEMPLATE, {"ahead": "vi-2 is upgraded"}, False, id="the user's own change does not wait"),
+        pytest.param(
+            UPGRADE,
+            {"ahead": "vi-2 is upgraded", "members": (member(0), member(1, ready=False))},
+            True,
+            id="it waits though it may be the repair",
+        ),
+    ],
+)
+def test_one_index_at_a_time_is_upgraded(new: Child, changes: dict[str, Any], held: bool) -> None:
+    seen = snapshot(children=(new,), **changes)
+    assert bool(decide(seen).apply) is not held
+    condition = summarize(seen, Applied()).status.condition("Reconciling")
+    assert condition is not None
+    words = "the new pod template of StatefulSet vi waits until vi-2 is upgraded"
+    assert (condition.reason == "RolloutPending", condition.message == words) == (held, held)
+
+
+def test_a_template_that_waits_holds_nothing_else_back() -> None:
+    scaled = Child({**NEW_TEMPLATE.desired, "spec": {"replicas": 5}}, Step.APPLY)
+    seen = snapshot(children=(replace(UPGRADE, meanwhile=scaled),), ahead="vi-2 is upgraded")
+    assert decide(seen).apply == (scaled,)
+
+
+def test_whom_an_upgrade_waits_for_is_written_as_rarely_as_figures() -> None:
+    """Every index that waits would be written each time that another one's turn comes."""
+    waits = {"children": (UPGRADE,), "ahead": "vi-2 is upgraded"}
+    before = summarize(snapshot(**waits), Applied()).status
+    for seconds, write in ((5, False), (60, True)):
+        later = snapshot(
+            index=index(before.to_dict()), **{**waits, "ahead": "vi-3 is"}, last_write=NOW - timedelta(seconds=seconds)
+        )
+        assert summarize(later, Applied()).write is write
+
+
 def test_the_pods_that_exist_are_told_from_those_that_are_wanted() -> None:
     """``/scale`` reports them, and who scales by a measure divides by them."""
     status = summarize(snapshot(rollout=Rollout(pending=True, replicas=2)), Applied()).status

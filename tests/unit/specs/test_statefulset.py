@@ -174,8 +174,35 @@ def test_the_pods_have_the_users_labels_beside_ours() -> None:
     metadata = spec(build_index(managed=managed))["template"]["metadata"]
     assert metadata["labels"]["team"] == "a"
     assert metadata["labels"]["vectorindex.io/index"] == "words"
-    assert metadata["annotations"] == {"a/b": "c"}
-    assert "annotations" not in spec(build_index())["template"]["metadata"]
+    assert metadata["annotations"].keys() == {"a/b", "vectorindex.io/requested"}
+
+
+def requested(default_image: str = "default", **managed: Any) -> str:
+    template = build_stateful_set(build_index(managed=managed), default_image)["spec"]["template"]
+    digest: str = template["metadata"]["annotations"]["vectorindex.io/requested"]
+    return digest
+
+
+@pytest.mark.parametrize(
+    "managed",
+    [
+        {"image": "mine"},
+        {"podLabels": {"a": "b"}},
+        {"podAnnotations": {"a": "b"}},
+        {"nodeSelector": {"a": "b"}},
+        {"tolerations": [{"key": "a"}]},
+        {"resources": {"limits": {"memory": "1Gi"}}},
+    ],
+    ids=lambda managed: next(iter(managed)),
+)
+def test_what_the_user_asks_of_the_pods_is_told_from_what_the_operator_adds(managed: dict[str, Any]) -> None:
+    assert requested(**managed) != requested()
+    assert requested(**managed) == requested("another", replicas=7, **managed)
+
+
+def test_the_same_amount_in_other_words_is_asking_for_the_same() -> None:
+    one, other = (requested(resources={"limits": {"memory": memory}}) for memory in ("1024Mi", "1Gi"))
+    assert one == other
 
 
 @pytest.mark.parametrize(
