@@ -72,6 +72,13 @@ class Sidecar:
         self._process.kill()
         self._process.wait()
 
+    @property
+    def pids(self) -> list[int]:
+        """Its processes, the front first."""
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
+        return [self._process.pid, *map(int, children.split())]
+
     def freeze_builder(self) -> int:
         """Wait until it builds, and stop the builder there: so the build is in its middle for as long as is wanted.
         Returns the builder's PID, for :func:`thaw`."""
@@ -319,7 +326,7 @@ def eventually(holds: Callable[[], bool], what: str, context: Callable[[], str] 
     deadline = time.monotonic() + DEADLINE
     while not holds():
         assert time.monotonic() < deadline, f"not within {DEADLINE:.0f} s: {what}\n{context()}"
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 @contextlib.contextmanager
