@@ -178,7 +178,9 @@ def test_the_pods_have_the_users_labels_beside_ours() -> None:
 
 
 def requested(default_image: str = "default", **managed: Any) -> str:
-    template = build_stateful_set(build_index(managed=managed), default_image)["spec"]["template"]
+    index = build_index(managed=managed)
+    assert index.spec.managed is not None
+    template = build_stateful_set(index, index.spec.managed, default_image)["spec"]["template"]
     digest: str = template["metadata"]["annotations"]["vectorindex.io/requested"]
     return digest
 
