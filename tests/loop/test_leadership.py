@@ -177,6 +177,14 @@ async def test_one_that_was_given_back_is_taken_at_once_and_the_epoch_grows_thou
     assert world.lease.record.holder == "second"
 
 
+@pytest.mark.parametrize("by", [-(10**12), 10**15], ids=["set back", "far ahead"])
+async def test_an_epoch_that_was_changed_by_hand_is_not_taken(world: World, by: int) -> None:
+    leader = await world.leader()
+    world.lease.change(replace(world.lease.record, acquired=WALL + by))
+    assert isinstance(await leader.attempt(), Renew)
+    assert epoch(leader) == world.lease.record.acquired == WALL
+
+
 async def test_one_that_was_changed_by_hand_is_not_given_back(world: World) -> None:
     leader = await world.leader()
     world.lease.change(replace(world.lease.record, holder="somebody"))

@@ -143,9 +143,9 @@ def claim(me: Candidate, view: View, timing: Timing, wall: int) -> Record:
     )
 
 
-def renewed(record: Record, wall: int, epoch: int = 0) -> Record:
-    """The Lease as its holder renews it, with ``epoch`` if that is higher."""
-    return replace(record, renewed=wall, acquired=max(record.acquired, epoch))
+def renewed(record: Record, wall: int, epoch: int) -> Record:
+    """The Lease as its holder renews it: with its own epoch, whatever somebody has made of that meanwhile."""
+    return replace(record, renewed=wall, acquired=epoch)
 
 
 def released(record: Record, wall: int) -> Record:

@@ -52,6 +52,7 @@ class Leadership:
         self._is_newest = False
         """Is ``_newest`` what the API server has, as far as we know? After a write without an answer nobody knows."""
         self._renewed: float | None = None
+        self._epoch = 0
         self._over = ""
         """Why this process leads no more, and never will."""
         self._writing = asyncio.Lock()
@@ -163,11 +164,6 @@ class Leadership:
                 logger.info("the Lease is given back")
 
     @property
-    def _epoch(self) -> int:
-        assert self._view.record is not None  # nothing is sent before the Lease was written
-        return self._view.record.acquired
-
-    @property
     def _held_until(self) -> float | None:
         return None if self._renewed is None else self._renewed + self._timing.renew_deadline
 
@@ -189,6 +185,7 @@ class Leadership:
                         await self._write(election.claim(self._me, self._view, self._timing, self._wall()))
                     case Renew():
                         assert self._view.record is not None
+                        epoch = max(epoch, self._epoch)
                         await self._write(election.renewed(self._view.record, self._wall(), epoch))
                     case Lost():
                         self._over = decision.why
@@ -208,4 +205,4 @@ class Leadership:
         self._newest = await self._leases.write(record, self._newest)
         self._is_newest = True
         self._view = self._view.after(self._newest.record, self._clock())
-        self._renewed = sent
+        self._renewed, self._epoch = sent, record.acquired

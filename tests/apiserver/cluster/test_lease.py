@@ -60,12 +60,12 @@ async def test_one_of_two_creates_it(leases: LeaseStore) -> None:
 
 async def test_a_version_that_is_not_the_newest_is_not_replaced(leases: LeaseStore, api: Api, namespace: str) -> None:
     first = await leases.write(RECORD, None)
-    second = await leases.write(renewed(RECORD, RECORD.renewed + 1), first)
+    second = await leases.write(renewed(RECORD, RECORD.renewed + 1, RECORD.acquired), first)
     with pytest.raises(ConflictError):
-        await leases.write(renewed(RECORD, RECORD.renewed + 2), first)
+        await leases.write(renewed(RECORD, RECORD.renewed + 2, RECORD.acquired), first)
     api.delete(path(namespace, second.manifest["metadata"]["name"]))
     with pytest.raises((ConflictError, NotFoundError)):
-        await leases.write(renewed(RECORD, RECORD.renewed + 3), second)
+        await leases.write(renewed(RECORD, RECORD.renewed + 3, RECORD.acquired), second)
     assert await leases.read() is None
 
 
@@ -81,7 +81,7 @@ async def test_one_that_was_given_back_names_nobody(leases: LeaseStore, api: Api
 async def test_what_others_wrote_on_it_stays(leases: LeaseStore, api: Api, namespace: str) -> None:
     name = (await leases.write(RECORD, None)).manifest["metadata"]["name"]
     api.patch(path(namespace, name), {"metadata": {"labels": {"theirs": "1"}}})
-    await leases.write(renewed(RECORD, RECORD.renewed + 1), await leases.read())
+    await leases.write(renewed(RECORD, RECORD.renewed + 1, RECORD.acquired), await leases.read())
     assert api.get(path(namespace, name))["metadata"]["labels"] == {"theirs": "1"}
 
 

@@ -97,10 +97,9 @@ def test_a_claim_counts_who_held_it_and_raises_the_epoch() -> None:
     assert claim(ME, gone, timing, WALL).acquired == WALL + 8
 
 
-def test_renewing_and_giving_back_keep_the_epoch() -> None:
-    assert renewed(MINE, WALL) == replace(MINE, renewed=WALL)
+def test_the_epoch_when_it_is_renewed_and_given_back() -> None:
+    assert renewed(MINE, WALL, MINE.acquired) == replace(MINE, renewed=WALL)
     assert renewed(MINE, WALL, WALL + 9) == replace(MINE, renewed=WALL, acquired=WALL + 9)
-    assert renewed(MINE, WALL, 1).acquired == MINE.acquired
     assert released(MINE, WALL) == Record("", 1, MINE.acquired, WALL, MINE.transitions)
 
 
