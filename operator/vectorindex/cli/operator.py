@@ -25,6 +25,7 @@ from vectorindex.cluster.client import ApiServer
 from vectorindex.cluster.cluster import Cluster
 from vectorindex.cluster.errors import ClusterError
 from vectorindex.cluster.lease import LeaseStore
+from vectorindex.cluster.limits import RequestLimit
 from vectorindex.cluster.resources import OWN
 from vectorindex.dataplane.operations import Sidecars
 from vectorindex.dataplane.transport import Transport
@@ -86,16 +87,18 @@ async def run(options: Options) -> None:
     me = candidate()
     async with contextlib.AsyncExitStack() as stack:
         # The Lease has a connection of its own: renewing it waits for nothing else, and is nothing that a leader does.
-        leases = LeaseStore(await _connect(stack), options.lease_namespace, options.lease_name)
+        leases = LeaseStore(await _connect(stack, limit=None), options.lease_namespace, options.lease_name)
         leadership = Leadership(leases, me, options.timing, _elapsed, lambda: time.time_ns() // 1_000)
-        server = await _connect(stack, leadership.check)
+        server = await _connect(stack, RequestLimit(options.api_rate, options.api_burst), leadership.check)
         transport = await stack.enter_async_context(Transport())
         await _operate(options, me, server, transport, leadership, stop)
 
 
-async def _connect(stack: contextlib.AsyncExitStack, check: Callable[[], None] = lambda: None) -> ApiServer:
+async def _connect(
+    stack: contextlib.AsyncExitStack, limit: RequestLimit | None, check: Callable[[], None] = lambda: None
+) -> ApiServer:
     try:
-        server = await ApiServer.connect(check)
+        server = await ApiServer.connect(limit, check)
     except Exception as error:
         raise FatalError(f"no way to the API server: {error}") from error
     stack.push_async_callback(server.close)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+from vectorindex.cluster.limits import BURST, RATE
 from vectorindex.domain.election import Timing
 
 LEASE = "vectorindex-operator"
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class Options:
     lease_namespace: str
     lease_name: str
     timing: Timing
+    api_rate: float
+    api_burst: int
     health_host: str
     health_port: int
     verbose: bool
@@ -76,6 +81,21 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str] = os.envi
         default=timing.retry,
         help="how often it is renewed, or looked at (default: %(default)g)",
     )
+    requests = parser.add_argument_group("the API server")
+    requests.add_argument(
+        "--api-rate",
+        metavar="NUMBER",
+        type=_positive(float),
+        default=RATE,
+        help="requests a second in the long run (default: %(default)g)",
+    )
+    requests.add_argument(
+        "--api-burst",
+        metavar="NUMBER",
+        type=_positive(int),
+        default=BURST,
+        help="requests that may begin at once after a quiet time (default: %(default)d)",
+    )
     parser.add_argument(
         "--health-host",
         metavar="ADDRESS",
@@ -102,7 +122,22 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str] = os.envi
         lease_namespace=given.lease_namespace,
         lease_name=given.lease_name,
         timing=timing,
+        api_rate=given.api_rate,
+        api_burst=given.api_burst,
         health_host=given.health_host,
         health_port=given.health_port,
         verbose=given.verbose,
     )
+
+
+def _positive(kind: type[Number]) -> Callable[[str], Number]:
+    """Reads a number of an option that has to be above 0."""
+
+    def read(text: str) -> Number:
+        number = kind(text)
+        if not 0 < number < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        return number
+
+    read.__name__ = kind.__name__  # for argparse's message about what is no number
+    return read
