@@ -11,7 +11,7 @@ import asyncio
 import random
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
@@ -31,6 +31,7 @@ from vectorindex.reconcile.ports import Manifest, Ports
 from vectorindex.reconcile.queue import Done, Failed, KeyedQueue, Outcome
 from vectorindex.reconcile.reconciler import Reconciler, is_temporary
 from vectorindex.reconcile.resync import Resync
+from vectorindex.reconcile.seen import Seen
 from vectorindex.reconcile.watchlist import Watchlist
 from vectorindex.wire.endpoint import Endpoint
 from vectorindex.wire.epoch import HEADER
@@ -44,6 +45,8 @@ ROLL_SECONDS = 5.0
 TIMING = Timing(duration=2, renew_deadline=1.5, retry=1.0)
 LIMIT = timedelta(hours=1)
 """Simulated time after which a run must have ended."""
+LONGEST_STEP = 0.5
+"""Seconds by which the clock moves at most."""
 
 
 class Mode(Enum):
@@ -110,8 +113,7 @@ class Server:
         manifest = self.objects[kind, name]
         manifest["spec"] = {**manifest["spec"], **spec}
         manifest["metadata"]["generation"] += 1
-        self._touch(manifest)
-        self.events.append((copied(manifest), False))
+        self._changed(manifest)
 
     def delete_own(self, manifest: Manifest) -> None:
         """By the operator, with the UID as its precondition."""
@@ -119,7 +121,36 @@ class Server:
         self.delete(manifest["kind"], manifest["metadata"]["name"])
 
     def delete(self, kind: str, name: str) -> None:
-        self.events.append((self.objects.pop((kind, name)), True))
+        self._changed(self.objects.pop((kind, name)), deleted=True)
+
+    def _changed(self, manifest: Manifest, *, deleted: bool = False) -> None:
+        self._version += 1
+        manifest["metadata"]["resourceVersion"] = str(self._version)
+        self.events.append((copied(manifest), deleted))
+
+    def list(self, kind: str, labels: str, fields: str) -> list[Manifest]:
+        """The objects of a kind with these labels and fields."""
+        wanted = dict(part.partition("=")[::2] for part in labels.split(",") if part)
+        paths = dict(part.split("=") for part in fields.split(",") if part)
+        return [
+            each
+            for (of, _), each in self.objects.items()
+            if of == kind
+            and all(_has_label(each, *label) for label in wanted.items())
+            and all(_field(each, path) == value for path, value in paths.items())
+        ]
+
+    def see_pods(self, sidecars: Iterable[Sidecar]) -> None:
+        """What became of the pods since the last time."""
+        for sidecar in sidecars:
+            manifest, key = _pod(sidecar), ("Pod", sidecar.pod)
+            before = self.objects.get(key)
+            if not sidecar.exists:
+                if before is not None:
+                    self.delete(*key)
+            elif before is None or before["status"] != manifest["status"]:
+                self.objects[key] = manifest
+                self._changed(manifest)
 
     def status(self, kind: str, name: str) -> Manifest:
         status: Manifest = self.objects[kind, name]["status"]
@@ -143,14 +174,10 @@ class Server:
         self.events.append((copied(applied), False))
         return applied
 
-    def _touch(self, manifest: Manifest) -> None:
-        self._version += 1
-        manifest["metadata"]["resourceVersion"] = str(self._version)
-
     def rolling(self) -> set[str]:
         """The StatefulSets of which not every pod has the newest template."""
         status = {name: found["status"] for (kind, name), found in self.objects.items() if kind == "StatefulSet"}
-        return {name for name, said in status.items() if said["currentRevision"] != said["updateRevision"]}
+        return {name for name, said in status.items() if said.get("currentRevision") != said.get("updateRevision")}
 
     def roll(self) -> None:
         """Pods are replaced meanwhile, and get ready unless their image is one of those that never do."""
@@ -160,7 +187,7 @@ class Server:
             if self.clock.seconds >= self._rolled_at[name] and image not in self.never_ready:
                 status = stateful_set["status"]
                 status["currentRevision"] = status["updateRevision"]
-                self.events.append((copied(stateful_set), False))
+                self._changed(stateful_set)
 
     def _live(self, manifest: Manifest) -> Manifest:
         live = self.objects.get((manifest["kind"], manifest["metadata"]["name"]))
@@ -177,13 +204,12 @@ class Server:
         ended = "completionTime" in live.get("status", {})
         assert not ended or "completionTime" in status, "a run that had ended goes on"
         self.status_writes += 1
-        self._touch(live)
         live["status"] = copied(status)
         time = self.clock.now().isoformat().replace("+00:00", "Z")
         live["metadata"]["managedFields"] = [
             {"manager": names.FIELD_MANAGER, "operation": "Apply", "subresource": "status", "time": time}
         ]
-        self.events.append((copied(live), False))
+        self._changed(live)
 
 
 @dataclass
@@ -274,12 +300,13 @@ class World:
             await self._pass_time(self.clock.seconds + TIMING.retry, leadership)
         ports = Ports(SimulatedCluster(self, life), SimulatedSidecars(self, life), self.clock.now)
         queue = KeyedQueue(self.clock.monotonic, random.Random(0))
-        watchlist = Watchlist()
-        reconciler = Reconciler(ports, watchlist, self.image, queue.enter)
-        intake = Intake(watchlist, queue.enter, self.clock.now)
+        watchlist, seen = Watchlist(), Seen()
+        reconciler = Reconciler(ports, watchlist, seen, self.image, queue.enter)
+        intake = Intake(watchlist, seen, queue.enter, self.clock.now)
+        self.server.see_pods(self.sidecars.values())
         self.server.events.clear()  # what happened before is in the list
         try:
-            await Resync(ports.cluster, intake, [None], self.clock.monotonic).once()
+            await Resync(ports.cluster, intake, seen, [None], self.clock.monotonic).once()
             while not finished(self.server):
                 self.server.roll()
                 self._deliver(intake)
@@ -287,7 +314,8 @@ class World:
                 if key is None:
                     due = queue.next_due()
                     assert due is not None, "nothing is scheduled any more"
-                    await self._pass_time(due, leadership)
+                    # By short steps, so that what becomes of a pod is seen when it happens.
+                    await self._pass_time(min(due, self.clock.seconds + LONGEST_STEP), leadership)
                     assert self.clock.now() < START + LIMIT, f"not finished: {self.server.objects}"
                 else:
                     queue.finish(key, await self._reconcile(reconciler, key))
@@ -311,12 +339,13 @@ class World:
             return Failed(error)
 
     def _deliver(self, intake: Intake) -> None:
+        self.server.see_pods(self.sidecars.values())
         events, self.server.events = self.server.events, []
         for manifest, deleted in events:
             if manifest["kind"] in OURS:
                 intake.own(manifest, deleted=deleted)
             else:
-                intake.child(manifest)
+                intake.child(manifest, deleted=deleted)
 
     def call(self, life: Life, title: str, act: Callable[[], Result], lost: Exception) -> Result:
         """One call of a port: counted, and hit by the fault that is meant for it."""
@@ -360,15 +389,15 @@ class SimulatedCluster:
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         return self._call(f"GET {kind} {name}", lambda: self._world.server.objects.get((kind, name)))
 
-    async def objects(self, kind: str, namespace: str | None, labels: str = "") -> AsyncIterator[Manifest]:
-        objects = self._world.server.objects
-        for manifest in self._call(f"LIST {kind}", lambda: [each for (of, _), each in objects.items() if of == kind]):
+    async def objects(
+        self, kind: str, namespace: str | None, labels: str = "", fields: str = ""
+    ) -> AsyncIterator[Manifest]:
+        self._world.server.see_pods(self._world.sidecars.values())
+        for manifest in self._call(f"LIST {kind}", lambda: self._world.server.list(kind, labels, fields)):
             yield manifest
 
     async def pods(self, namespace: str, labels: str) -> list[Manifest]:
-        sidecars = self._world.sidecars.values()
-        found = [each for each in sidecars if each.exists and names.selector_text(each.index) == labels]
-        return self._call("LIST Pod", lambda: [_pod(sidecar) for sidecar in found])
+        return [pod async for pod in self.objects("Pod", namespace, labels)]
 
     async def apply(self, manifest: Manifest) -> Manifest:
         return self._call(f"APPLY {manifest['kind']}", lambda: self._world.server.apply(manifest))
@@ -425,10 +454,30 @@ class SimulatedSidecars:
         return self._world.call(self._life, title, guarded, dataplane.UnreachableError("no answer"))
 
 
+def _has_label(manifest: Manifest, name: str, value: str) -> bool:
+    """``value``: empty for any."""
+    labels = manifest["metadata"].get("labels", {})
+    return name in labels and value in ("", labels[name])
+
+
+def _field(manifest: Manifest, path: str) -> str:
+    """As a field selector sees it: what is not there is empty."""
+    value: Any = manifest
+    for part in path.split("."):
+        value = value.get(part, {})
+    return value or ""
+
+
 def _pod(sidecar: Sidecar) -> Manifest:
     """The Pod; its address is its name."""
     ready = "True" if sidecar.up else "False"
     status: Manifest = {"phase": "Pending"}
     if sidecar.scheduled:
         status = {"phase": "Running", "podIP": sidecar.pod, "conditions": [{"type": "Ready", "status": ready}]}
-    return {"metadata": {"name": sidecar.pod, "namespace": NAMESPACE, "uid": sidecar.pod}, "status": status}
+    metadata = {
+        "name": sidecar.pod,
+        "namespace": NAMESPACE,
+        "uid": sidecar.pod,
+        "labels": {**names.labels(sidecar.index), "app": "shop"},
+    }
+    return {"kind": "Pod", "metadata": metadata, "status": status}

@@ -12,6 +12,7 @@ import pytest
 
 from tests.loop.sidecars import BUILD_SECONDS, INDEX, Failing
 from tests.loop.simulation import Fault, Mode, Server, World
+from vectorindex.reconcile.resync import WATCHED
 from vectorindex.wire.operations import FailureReason
 
 ITEMS = [{"a", "b", "c", "d"}, {"a", "b", "c"}, {"b", "c", "d", "e"}]
@@ -300,7 +301,9 @@ def test_nothing_is_written_when_nothing_changes() -> None:
     writes, calls = world.server.status_writes, len(world.calls)
     world.run(lambda server: world.clock.seconds > 1_000)
     assert world.server.status_writes == writes
-    assert 20 < len([title for title in world.calls[calls:] if title == "state vi-0"]) < 60  # polled, and not often
+    assert 10 < len([title for title in world.calls[calls:] if title == "state vi-0"]) < 30  # polled, and not often
+    asked = [title for title in world.calls[calls:] if not title.startswith("state")]
+    assert asked == [f"LIST {kind}" for kind in WATCHED]  # at the start, and nothing after it
 
 
 def test_events_are_recorded_once_for_each_reason() -> None:

@@ -64,6 +64,8 @@ class Kind:
     short_name: str
     columns: tuple[Column, ...]
     scale: Scale | None = None
+    selectable: tuple[str, ...] = ()
+    """Paths of fields that objects can be selected by."""
 
     @property
     def crd_name(self) -> str:
@@ -74,6 +76,9 @@ def condition_path(condition: str, field: str) -> str:
     """The path of a condition's field, for a column."""
     return f'.status.conditions[?(@.type=="{condition}")].{field}'
 
+
+RUN_FIELDS = (".spec.indexRef.name", ".status.completionTime")
+"""What runs can be selected by: those of one index, and those that have not ended, whose completionTime is empty."""
 
 AGE = Column("Age", ".metadata.creationTimestamp", "Time since the object was created.", "date")
 

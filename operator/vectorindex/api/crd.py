@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def build_crd(model: type[ApiObject]) -> dict[str, Any]:
                     "storage": True,
                     "schema": {"openAPIV3Schema": build_schema(model)},
                     "subresources": {"status": {}, **_scale(definition.scale)},
+                    **_selectable(definition.selectable),
                     "additionalPrinterColumns": [_column(column) for column in definition.columns],
                 }
             ],
@@ -118,6 +120,10 @@ def _scale(scale: Scale | None) -> dict[str, Any]:
         "labelSelectorPath": scale.selector,
     }
     return {"scale": paths}
+
+
+def _selectable(paths: Sequence[str]) -> dict[str, Any]:
+    return {"selectableFields": [{"jsonPath": path} for path in paths]} if paths else {}
 
 
 def _column(column: Column) -> dict[str, Any]:

@@ -6,7 +6,18 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from vectorindex.api.common import AGE, MAX_PODS, ApiObject, Column, Kind, PodResult, RunSpec, RunStatus, condition_path
+from vectorindex.api.common import (
+    AGE,
+    MAX_PODS,
+    RUN_FIELDS,
+    ApiObject,
+    Column,
+    Kind,
+    PodResult,
+    RunSpec,
+    RunStatus,
+    condition_path,
+)
 from vectorindex.api.model import LIST_ATOMIC, LIST_MAP_BY_NAME, ApiModel, Count, Percent, Rule, Time
 from vectorindex.api.reasons import ConditionType
 
@@ -121,6 +132,7 @@ class IndexDelete(ApiObject):
         plural="indexdeletes",
         singular="indexdelete",
         short_name="videl",
+        selectable=RUN_FIELDS,
         columns=(
             Column("Index", ".spec.indexRef.name", "The index."),
             Column("Succeeded", condition_path(ConditionType.SUCCEEDED, "status"), "Unknown until the run has ended."),

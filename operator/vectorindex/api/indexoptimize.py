@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from vectorindex.api.builds import HOW_FAR, BuildSpec, BuildStatus
-from vectorindex.api.common import AGE, ApiObject, Column, Kind, condition_path
+from vectorindex.api.common import AGE, RUN_FIELDS, ApiObject, Column, Kind, condition_path
 from vectorindex.api.reasons import ConditionType
 
 
@@ -21,6 +21,7 @@ class IndexOptimize(ApiObject):
         plural="indexoptimizes",
         singular="indexoptimize",
         short_name="viopt",
+        selectable=RUN_FIELDS,
         columns=(
             *HOW_FAR,
             Column("Repaired", ".status.linksRepaired", "Links that were put across the gaps.", "integer"),

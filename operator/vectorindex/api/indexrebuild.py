@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from vectorindex.api.builds import HOW_FAR, BuildSpec, BuildStatus
-from vectorindex.api.common import AGE, ApiObject, Column, Kind, Parameters, condition_path
+from vectorindex.api.common import AGE, RUN_FIELDS, ApiObject, Column, Kind, Parameters, condition_path
 from vectorindex.api.reasons import ConditionType
 
 
@@ -35,6 +35,7 @@ class IndexRebuild(ApiObject):
         plural="indexrebuilds",
         singular="indexrebuild",
         short_name="vireb",
+        selectable=RUN_FIELDS,
         columns=(
             *HOW_FAR,
             Column("Vectors", ".status.vectorsAfter", "Items in the new graph.", "integer"),

@@ -38,11 +38,14 @@ from vectorindex.reconcile.ports import Ports
 from vectorindex.reconcile.queue import KeyedQueue
 from vectorindex.reconcile.reconciler import Reconciler, is_temporary
 from vectorindex.reconcile.resync import Resync
+from vectorindex.reconcile.seen import Seen
 from vectorindex.reconcile.watchlist import Watchlist
 from vectorindex.reconcile.workers import Workers
 
 logger = logging.getLogger("vectorindex")
 
+WATCH_RETRY = 2.0
+"""Seconds until the watches begin anew after kopf has given them up."""
 KINDS_RETRY = 2.0
 """Seconds until the kinds are looked for again, at the start."""
 
@@ -57,6 +60,8 @@ def main() -> int:
     )
     # kopf reports each event and each handler at INFO; what matters is logged where it is decided.
     logging.getLogger("kopf").setLevel(logging.WARNING)
+    for name in ("orchestration", "running"):  # these tell with a traceback what `_watch` tells in a line
+        logging.getLogger(f"kopf._core.reactor.{name}").setLevel(logging.CRITICAL)
     try:
         asyncio.run(run(options))
     except FatalError as error:
@@ -116,23 +121,24 @@ async def _operate(
     cluster = Cluster(server, instance=me.name)
     ports = Ports(cluster, Sidecars(transport, leadership.headers, leadership.outbid), now)
     queue = KeyedQueue(time.monotonic, random.Random())  # noqa: S311 - jitter
-    watchlist = Watchlist()
+    watchlist, seen = Watchlist(), Seen()
 
     async def reconcile(key: Key) -> float | None:
         return await reconciler.reconcile(key)
 
     workers = Workers(queue, reconcile, is_temporary)
     namespaces: list[str | None] = list(options.namespaces) or [None]
-    reconciler = Reconciler(ports, watchlist, options.default_image, workers.enter, namespaces)
-    intake = Intake(watchlist, workers.enter, now)
-    resync = Resync(cluster, intake, namespaces, time.monotonic)
+    reconciler = Reconciler(ports, watchlist, seen, options.default_image, workers.enter, namespaces)
+    intake = Intake(watchlist, seen, workers.enter, now)
+    resync = Resync(cluster, intake, seen, namespaces, time.monotonic)
 
     async def watch_and_reconcile() -> None:
         await _kinds_served(cluster, namespaces)
         logger.info("watching %s", ", ".join(options.namespaces) or "all namespaces")
         async with asyncio.TaskGroup() as group:
-            group.create_task(workers.run())
             group.create_task(resync.run())
+            await resync.tried.wait()  # or each index would be asked for by itself, instead of all by a few lists
+            group.create_task(workers.run())
             group.create_task(_watch(intake, me, options.namespaces, stop))
 
     async def work() -> None:
@@ -206,8 +212,19 @@ async def _kinds_served(cluster: Cluster, namespaces: Sequence[str | None]) -> N
 
 
 async def _watch(intake: Intake, me: Candidate, namespaces: Sequence[str], stop: asyncio.Event) -> None:
-    """Watch until cancelled. While it starts, kopf takes the signals for itself: so they are taken back, and until
-    then an end of kopf without an error is a signal."""
+    """Watch until cancelled. kopf gives all watches up at some answers that pass: 410 to a watch, 403 while rights are
+    being changed. They begin anew then, with a list of what there is."""
+    while not stop.is_set():
+        try:
+            await _watch_once(intake, me, namespaces, stop)
+        except Exception as error:
+            logger.warning("the watches ended: %s; they begin anew", error)
+            await asyncio.sleep(WATCH_RETRY)
+
+
+async def _watch_once(intake: Intake, me: Candidate, namespaces: Sequence[str], stop: asyncio.Event) -> None:
+    """Watch until cancelled, or until kopf ends. While it starts, kopf takes the signals for itself: so they are taken
+    back, and until then an end of kopf without an error is a signal."""
     started = asyncio.Event()
     watching = asyncio.create_task(
         kopf.operator(

@@ -38,15 +38,19 @@ class Cluster:
         except NotFoundError:
             return None
 
-    async def objects(self, kind: str, namespace: str | None, labels: str = "") -> AsyncIterator[Manifest]:
-        """The objects of a kind, by pages; ``labels`` is a selector. An interrupted listing starts anew at the
-        caller's next attempt."""
-        path = resource_of(kind).path(namespace)
-        query = {"limit": PAGE} | ({"labelSelector": labels} if labels else {})
+    async def objects(
+        self, kind: str, namespace: str | None, labels: str = "", fields: str = ""
+    ) -> AsyncIterator[Manifest]:
+        """The objects of a kind, by pages; ``labels`` and ``fields`` are selectors. An interrupted listing starts anew
+        at the caller's next attempt."""
+        resource = resource_of(kind)
+        path, named = resource.path(namespace), {"apiVersion": resource.api_version, "kind": kind}
+        selectors = {"labelSelector": labels, "fieldSelector": fields}
+        query = {"limit": PAGE} | {name: selector for name, selector in selectors.items() if selector}
         while True:
             page = await self._server.request("GET", path, query=query)
             for item in page["items"]:
-                yield item
+                yield {**named, **item}  # the API server names the kind of a list, and not of what is in it
             token = page["metadata"].get("continue")
             if not token:
                 return

@@ -56,7 +56,7 @@ from vectorindex.domain.verdicts import Policy, Verdict, counted, enumerate_name
 from vectorindex.wire.operations import OperationStatus
 from vectorindex.wire.text import seconds_text
 
-TURN = 15.0
+TURN = 300.0
 """Seconds until a run that waits for another one, or for a change of its index, looks again; it is woken by both."""
 
 

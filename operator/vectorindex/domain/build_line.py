@@ -17,15 +17,26 @@ from vectorindex.domain.build_rows import Rows
 from vectorindex.domain.members import Member, troubles
 from vectorindex.domain.run import BuildRun
 
+Place = tuple[bool, datetime, str, str]
+"""Of a build in the line of its index: what has started goes first, then by creation, then by name (and kind)."""
+
+
+def place(*, started: bool, created: datetime | None, name: str, kind: str) -> Place:
+    return not started, created or datetime.max.replace(tzinfo=UTC), name, kind
+
 
 def first_in_line(builds: Iterable[BuildRun]) -> BuildRun | None:
-    """Whose turn it is, of all builds of one index: what has started, then by creation, then by name (and kind)."""
+    """Whose turn it is, of all builds of one index."""
 
-    def place(run: BuildRun) -> tuple[bool, datetime, str, str]:
-        created = run.metadata.creation_timestamp or datetime.max.replace(tzinfo=UTC)
-        return run.status.start_time is None, created, run.metadata.name, run.definition.kind
+    def place_of(run: BuildRun) -> Place:
+        return place(
+            started=run.status.start_time is not None,
+            created=run.metadata.creation_timestamp,
+            name=run.metadata.name,
+            kind=run.definition.kind,
+        )
 
-    return min((run for run in builds if not run.status.finished), key=place, default=None)
+    return min((run for run in builds if not run.status.finished), key=place_of, default=None)
 
 
 def at_work(builds: Iterable[BuildRun]) -> BuildRun | None:

@@ -32,8 +32,11 @@ from vectorindex.wire.text import rounded
 
 FIGURES_INTERVAL = timedelta(seconds=60)
 """Figures that changed alone are written this long after the last write."""
-POLL_SHORTEST, POLL_LONGEST = 2.0, 30.0
-"""Seconds between two looks at the pods: few after something changed, more the longer nothing does."""
+POLL_SHORTEST, POLL_LONGEST = 2.0, 300.0
+"""Seconds between two looks at the pods: few after something changed, more the longer nothing does. Whatever Kubernetes
+knows of is watched; that the figures of a pod change, only the pod can say."""
+POLL_TROUBLE = 30.0
+"""Seconds at most while a pod does not serve."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +197,8 @@ def _without_figures(status: VectorIndexStatus) -> object:
 def _poll_after(snapshot: IndexSnapshot) -> float:
     since = snapshot.last_write or snapshot.now
     quiet = (snapshot.now - since).total_seconds()
-    return min(POLL_LONGEST, max(POLL_SHORTEST, quiet / 10))
+    longest = POLL_TROUBLE if troubles(snapshot.members) else POLL_LONGEST
+    return min(longest, max(POLL_SHORTEST, quiet / 10))
 
 
 def _row(member: Member, old: VectorIndexStatus) -> PodStatus:

@@ -5,13 +5,13 @@ give their own (``podSelector``). Pods that match by other labels only are not w
 the cluster: they are looked at whenever their index is, and when a run waits for them.
 
 Invariant: only ``on.event`` is used, so kopf never puts a finalizer or an annotation on anybody's object, and posts no
-Events of its own. Whatever goes on belongs to the queue, so a handler returns at once.
+Events of its own. Whatever goes on belongs to the queue, so a handler returns at once; it is asynchronous, since kopf
+calls others in threads, beside the event loop that all that is kept belongs to.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import kopf
@@ -33,6 +33,9 @@ REQUEST_TIMEOUT = 30.0
 INACTIVITY_TIMEOUT = 70.0
 WATCH_LIFETIME = 600.0
 """Seconds after which a watch is closed and opened again, in case that it has stalled without anybody noticing."""
+PAGE = 500
+IDLE = 1.0
+"""Seconds for which kopf keeps the last state of an object in memory after it has been handled."""
 
 
 def build_registry(intake: Intake) -> kopf.OperatorRegistry:
@@ -40,20 +43,16 @@ def build_registry(intake: Intake) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry)(log_in)
 
-    def own(body: kopf.Body, type: str | None, **_: Any) -> None:  # noqa: A002 - kopf's name
+    async def own(body: kopf.Body, type: str | None, **_: Any) -> None:  # noqa: A002 - kopf's name
         intake.own(body, deleted=type == "DELETED")
 
-    def owned(handle: Callable[[Mapping[str, Any]], None]) -> Callable[..., None]:
-        def child(body: kopf.Body, **_: Any) -> None:
-            handle(body)
-
-        return child
+    async def child(body: kopf.Body, type: str | None, **_: Any) -> None:  # noqa: A002 - kopf's name
+        intake.child(body, deleted=type == "DELETED")
 
     for model in KINDS:
         kopf.on.event(GROUP, VERSION, model.definition.plural, registry=registry, id="own")(own)
-    for child in CHILDREN:
-        kopf.on.event(*child, registry=registry, id="child")(owned(intake.child))
-    kopf.on.event(*PODS, registry=registry, id="pod")(owned(intake.pod))
+    for resource in (*CHILDREN, PODS):
+        kopf.on.event(*resource, registry=registry, id="child")(child)
     return registry
 
 
@@ -68,6 +67,8 @@ def build_settings() -> kopf.OperatorSettings:
     settings.watching.connect_timeout = CONNECT_TIMEOUT
     settings.watching.inactivity_timeout = INACTIVITY_TIMEOUT
     settings.watching.client_timeout = WATCH_LIFETIME
+    settings.watching.chunk_size = PAGE
+    settings.queueing.idle_timeout = IDLE
     ours = f"{names.MANAGED_BY_LABEL}={names.FIELD_MANAGER}"
     for resource in CHILDREN:
         settings.watching.label_selectors[resource] = ours

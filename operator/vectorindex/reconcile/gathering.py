@@ -61,13 +61,14 @@ async def _ask(ports: Ports, index: VectorIndex, endpoint: Endpoint) -> Answer:
 
 
 async def gather_builds(ports: Ports, namespace: str, index: str) -> list[BuildRun]:
-    """The builds of an index that have not ended, less those that cannot be read: their own reconcile ends them."""
+    """The builds of an index that have not ended, less those that cannot be read: their own reconcile ends them. Those
+    that have ended, of which there are ever more, the API server leaves out."""
     builds: list[BuildRun] = []
     for model in BUILDS:
-        async for manifest in ports.cluster.objects(model.definition.kind, namespace):
-            if index_name(manifest) == index and "completionTime" not in manifest.get("status", {}):
-                with suppress(UnreadableError):
-                    builds.append(model.read(manifest))
+        fields = f"spec.indexRef.name={index},status.completionTime="
+        async for manifest in ports.cluster.objects(model.definition.kind, namespace, fields=fields):
+            with suppress(UnreadableError):
+                builds.append(model.read(manifest))
     return builds
 
 

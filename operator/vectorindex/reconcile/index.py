@@ -1,9 +1,14 @@
-"""One reconcile of a VectorIndex."""
+"""One reconcile of a VectorIndex.
+
+Most looks find nothing to do. So the first one is taken at what events have shown, which costs the API server nothing;
+whenever there is anything to do, one at the newest state follows, which alone decides what.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
@@ -26,11 +31,13 @@ from vectorindex.domain.index import (
     summarize,
     unreadable,
 )
-from vectorindex.domain.members import troubles
+from vectorindex.domain.members import Member, troubles
 from vectorindex.domain.rollout import Rollout
 from vectorindex.reconcile.gathering import gather_builds, gather_members, last_apply, last_write
-from vectorindex.reconcile.keys import AFTER_GONE, Key
+from vectorindex.reconcile.keys import AFTER_GONE, Key, Work
 from vectorindex.reconcile.ports import Manifest, Ports
+from vectorindex.reconcile.seen import UnseenError
+from vectorindex.reconcile.sweep import object_of, run_of, unfinished
 from vectorindex.reconcile.upgrades import UpgradeLine
 from vectorindex.reconcile.watchlist import Watchlist
 from vectorindex.specs import build_owned_objects
@@ -41,11 +48,32 @@ KIND = VectorIndex.definition.kind
 
 
 class IndexReconciler:
-    def __init__(self, ports: Ports, watchlist: Watchlist, upgrades: UpgradeLine, default_image: str) -> None:
+    def __init__(
+        self,
+        ports: Ports,
+        watchlist: Watchlist,
+        upgrades: UpgradeLine,
+        default_image: str,
+        enter: Callable[[Key], None],
+    ) -> None:
         self._ports = ports
         self._watchlist = watchlist
         self._upgrades = upgrades
         self._default_image = default_image
+        self._enter = enter
+
+    async def glance(self, key: Key) -> float | None:
+        """The seconds until the next look, if this one finds nothing to do; None: a reconcile has to decide."""
+        try:
+            manifest = await self._ports.cluster.get(KIND, key.namespace, key.name)
+            if manifest is None or "deletionTimestamp" in manifest["metadata"]:
+                return None
+            snapshot = await self._gather(key, manifest, VectorIndex.read(manifest))
+        except (UnseenError, UnreadableError):
+            return None
+        self._sweep_what_nobody_wants(key, snapshot.members)
+        actions, summary = decide(snapshot), summarize(snapshot, Applied())
+        return None if actions.apply or actions.configure or summary.write else summary.again
 
     async def reconcile(self, key: Key) -> float | None:
         """Returns the seconds until the next look, None when the index is gone. Raises ClusterError."""
@@ -64,6 +92,7 @@ class IndexReconciler:
             old, new = _refused(manifest, self._ports.now(), str(error))
             return await self._write(manifest, old, new, POLL_LONGEST)
         snapshot = await self._gather(key, manifest, index)
+        self._sweep_what_nobody_wants(key, snapshot.members)
         actions = decide(snapshot)
         applied = await self._apply(actions.apply)
         if any(child.is_upgrade and child.title in applied.rejected for child in actions.apply):
@@ -121,6 +150,14 @@ class IndexReconciler:
         else:
             self._upgrades.done(key)
         return None
+
+    def _sweep_what_nobody_wants(self, key: Key, members: tuple[Member, ...]) -> None:
+        """A pod is at work for a run that is not under way, as far as it is known: the sweep finds out."""
+        for operation in (operation for member in members for operation in unfinished(member)):
+            run = run_of(key.namespace, operation)
+            if not self._watchlist.is_under_way(run, object_of(operation).uid):
+                self._enter(Key(Work.SWEEP, key.namespace, key.name))
+                return
 
     async def _apply(self, children: tuple[Child, ...]) -> Applied:
         """In order: what the pods need comes before the StatefulSet that makes them."""

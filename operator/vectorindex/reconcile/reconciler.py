@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 
 from vectorindex.api.common import UnreadableError
@@ -11,6 +12,7 @@ from vectorindex.reconcile.index import IndexReconciler
 from vectorindex.reconcile.keys import AFTER_GONE, Key, Work
 from vectorindex.reconcile.ports import Ports
 from vectorindex.reconcile.runs import BuildReconciler, DeleteReconciler, GoneError
+from vectorindex.reconcile.seen import Seen
 from vectorindex.reconcile.sweep import Sweeper
 from vectorindex.reconcile.upgrades import UpgradeLine
 from vectorindex.reconcile.watchlist import Watchlist
@@ -23,15 +25,18 @@ class Reconciler:
         self,
         ports: Ports,
         watchlist: Watchlist,
+        seen: Seen,
         default_image: str,
         enter: Callable[[Key], None],
         namespaces: Sequence[str | None] = (None,),
     ) -> None:
         self._watchlist = watchlist
         self._enter = enter
-        self._indexes = IndexReconciler(ports, watchlist, UpgradeLine(ports, namespaces, enter), default_image)
+        upgrades = UpgradeLine(ports, namespaces, enter)
+        self._indexes = IndexReconciler(ports, watchlist, upgrades, default_image, enter)
+        self._seen_indexes = IndexReconciler(replace(ports, cluster=seen), watchlist, upgrades, default_image, enter)
         self._deletes = DeleteReconciler(ports)
-        self._builds = BuildReconciler(ports)
+        self._builds = BuildReconciler(ports, watchlist)
         self._sweeper = Sweeper(ports)
 
     async def reconcile(self, key: Key) -> float | None:
@@ -39,7 +44,8 @@ class Reconciler:
         try:
             match key.work:
                 case Work.INDEX:
-                    return await self._indexes.reconcile(key)
+                    again = await self._seen_indexes.glance(key)
+                    return await self._indexes.reconcile(key) if again is None else again
                 case Work.DELETE:
                     return await self._deletes.reconcile(key)
                 case Work.REBUILD | Work.OPTIMIZE:

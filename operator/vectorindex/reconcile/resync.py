@@ -1,4 +1,4 @@
-"""The resync: at the start and every five minutes everything is looked at again, whatever events were lost."""
+"""The resync: at the start and every five minutes everything is listed again, whatever events were lost."""
 
 from __future__ import annotations
 
@@ -6,32 +6,46 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from vectorindex.api import KINDS
+from vectorindex.api import names
 from vectorindex.cluster.errors import ClusterError
-from vectorindex.reconcile.intake import Intake
+from vectorindex.reconcile.intake import OURS, Intake
+from vectorindex.reconcile.keys import Work
 from vectorindex.reconcile.ports import ClusterPort
+from vectorindex.reconcile.seen import POD, Seen, name_of
 
 logger = logging.getLogger(__name__)
 
 INTERVAL = 300.0
 RETRY = 15.0
 
+OWNED = f"{names.MANAGED_BY_LABEL}={names.FIELD_MANAGER}"
+WATCHED = {
+    **dict.fromkeys(("StatefulSet", "Service", "PodDisruptionBudget", "ConfigMap"), OWNED),
+    POD: names.INDEX_LABEL,
+    **dict.fromkeys((Work.DELETE.value, Work.REBUILD.value, Work.OPTIMIZE.value, Work.INDEX.value), ""),
+}
+"""The kinds, and the labels by which they are watched."""
+
 
 class Resync:
-    """``namespaces``: those that are watched, [None] for all. ``clock``: seconds that only grow."""
+    """``namespaces``: those that are watched, [None] for all. ``clock``: seconds that only grow. ``tried`` is set once
+    the first one has been tried."""
 
     def __init__(
         self,
         cluster: ClusterPort,
         intake: Intake,
+        seen: Seen,
         namespaces: Sequence[str | None],
         clock: Callable[[], float],
     ) -> None:
         self._cluster = cluster
         self._intake = intake
+        self._seen = seen
         self._namespaces = namespaces
         self._clock = clock
         self._last: float | None = None
+        self.tried = asyncio.Event()
 
     @property
     def age(self) -> float | None:
@@ -46,15 +60,31 @@ class Resync:
                 await self.once()
             except ClusterError as error:
                 logger.warning("resync: %s; it will be tried again", error)
-                await asyncio.sleep(RETRY)
+                pause = RETRY
             else:
                 self._last = self._clock()
-                await asyncio.sleep(INTERVAL)
+                pause = INTERVAL
+            self.tried.set()
+            await asyncio.sleep(pause)
 
     async def once(self) -> None:
-        """Look at every object of our kinds once. Raises ClusterError."""
+        """List everything that is watched, once. Raises ClusterError.
+
+        What an index owns comes first, and indexes last: so a look at an index finds what belongs to it, and runs that
+        are under way need not wait for the looks at all of them.
+        """
         for namespace in self._namespaces:
-            for model in KINDS:
-                kind = model.definition.kind
-                async for manifest in self._cluster.objects(kind, namespace):
-                    self._intake.again({**manifest, "kind": kind})  # a list's elements do not name their kind
+            for kind, labels in WATCHED.items():
+                await self._list(kind, namespace, labels)
+        self._seen.complete = True
+
+    async def _list(self, kind: str, namespace: str | None, labels: str) -> None:
+        gone = self._intake.known(kind, namespace)
+        async for manifest in self._cluster.objects(kind, namespace, labels):
+            gone.discard(name_of(manifest))
+            if kind in OURS:
+                self._intake.again(manifest)
+            else:
+                self._intake.child(manifest)
+        for name in gone:
+            self._intake.vanished(name)

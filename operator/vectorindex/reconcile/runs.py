@@ -50,6 +50,7 @@ from vectorindex.reconcile.gathering import (
 )
 from vectorindex.reconcile.keys import Key
 from vectorindex.reconcile.ports import Manifest, Ports
+from vectorindex.reconcile.watchlist import Watchlist
 from vectorindex.wire.operations import DeleteBody
 
 logger = logging.getLogger(__name__)
@@ -207,10 +208,17 @@ class DeleteReconciler(RunReconciler[delete.DeleteSnapshot]):
 
 
 class BuildReconciler(RunReconciler[build.BuildSnapshot]):
-    """Of both kinds of builds, so that they wait for each other."""
+    """Of both kinds of builds, so that they wait for each other.
 
-    def __init__(self, ports: Ports) -> None:
+    A build waits as long as the first in line, by what events have shown, is before it by its newest state: so a line
+    of any length costs each of its builds one request. None begins by what events have shown, which may be behind: it
+    lists the builds that have not ended, and begins only if it is the first of them. All that were created before this
+    build are in that list, so the order of creation holds whatever was not seen so far.
+    """
+
+    def __init__(self, ports: Ports, watchlist: Watchlist) -> None:
         super().__init__(ports)
+        self._watchlist = watchlist
         self._starting: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def _step(self, manifest: Manifest, run: Run) -> float | None:
@@ -221,12 +229,12 @@ class BuildReconciler(RunReconciler[build.BuildSnapshot]):
         # begin looks once more while no other does; no pod is asked meanwhile, or one that hangs would stop them all.
         lock = self._starting.setdefault((run.metadata.namespace, run.spec.index_ref.name), asyncio.Lock())
         async with lock:
-            return await self._take(manifest, replace(snapshot, ahead=await self._ahead(snapshot.run)))
+            return await self._take(manifest, replace(snapshot, ahead=await self._newest_ahead(snapshot.run)))
 
     async def _gather(self, manifest: Manifest, run: Run) -> build.BuildSnapshot:
         assert isinstance(run, BUILDS)
         index = await self._index(run)
-        ahead = await self._ahead(run)
+        ahead = None if run.status.start_time is not None else await self._seen_ahead(run)
         if build.waits_for_others(run, index, ahead):
             return build.BuildSnapshot(**self._frame(manifest, run, index, ()), ahead=ahead)
         rollout = await self._rollout(run, index)
@@ -239,9 +247,23 @@ class BuildReconciler(RunReconciler[build.BuildSnapshot]):
         name = names.stateful_set(index.metadata.name)
         return Rollout.read(await self._ports.cluster.get("StatefulSet", run.metadata.namespace, name))
 
-    async def _ahead(self, run: BuildRun) -> BuildRun | None:
-        if run.status.start_time is not None:
+    async def _seen_ahead(self, run: BuildRun) -> BuildRun | None:
+        """The build that goes first by what events have shown, if it really does."""
+        first = self._watchlist.first_build(run.metadata.namespace, run.spec.index_ref.name)
+        if first is None or (first.work, first.name) == (run.definition.kind, run.metadata.name):
             return None
+        manifest = await self._ports.cluster.get(first.work, first.namespace, first.name)
+        if manifest is None:
+            return None
+        try:
+            other = MODELS[first.work].read(manifest)
+        except UnreadableError:
+            return None  # its own reconcile ends it
+        assert isinstance(other, BUILDS)
+        return other if build_line.first_in_line((run, other)) is other else None
+
+    async def _newest_ahead(self, run: BuildRun) -> BuildRun | None:
+        """The build that goes first by the newest state of all that have not ended."""
         line = await gather_builds(self._ports, run.metadata.namespace, run.spec.index_ref.name)
         first = build_line.first_in_line(line)
         return None if first is None or first.metadata.uid == run.metadata.uid else first

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from vectorindex.api import IndexDelete, IndexOptimize, IndexRebuild, VectorIndex
+from vectorindex.api import VectorIndex
 from vectorindex.api.common import RunStatus
 from vectorindex.api.reasons import Reason
 from vectorindex.cluster.errors import ClusterError
@@ -20,17 +20,17 @@ from vectorindex.dataplane.errors import SidecarError
 from vectorindex.domain.members import Member, NoAnswer, WrongIdentity
 from vectorindex.domain.verdicts import enumerate_names
 from vectorindex.reconcile.gathering import gather_members
-from vectorindex.reconcile.keys import Key
+from vectorindex.reconcile.keys import Key, Work
 from vectorindex.reconcile.ports import Manifest, Ports
-from vectorindex.wire.operations import OperationKind, OperationState, OperationStatus
+from vectorindex.wire.operations import ObjectReference, OperationKind, OperationState, OperationStatus
 from vectorindex.wire.state import IndexState
 
 logger = logging.getLogger(__name__)
 
 KINDS = {
-    OperationKind.DELETE: IndexDelete.definition.kind,
-    OperationKind.REBUILD: IndexRebuild.definition.kind,
-    OperationKind.OPTIMIZE: IndexOptimize.definition.kind,
+    OperationKind.DELETE: Work.DELETE,
+    OperationKind.REBUILD: Work.REBUILD,
+    OperationKind.OPTIMIZE: Work.OPTIMIZE,
 }
 SHORTEST, LONGEST = 1.0, 30.0
 """Seconds until a sweep that is not done is repeated: twice as many each time."""
@@ -65,7 +65,7 @@ class Sweeper:
         left = undone.left | {
             (member.name, operation.id): operation
             for member in members
-            for operation in _unfinished(member)
+            for operation in unfinished(member)
             if await self._is_gone(key.namespace, operation)
         }
         left = await self._cancel_all(manifest, members, left)
@@ -95,9 +95,9 @@ class Sweeper:
         }
 
     async def _is_gone(self, namespace: str, operation: OperationStatus) -> bool:
-        assert operation.object is not None
-        manifest = await self._ports.cluster.get(_kind(operation), namespace, operation.object.name)
-        if manifest is None or manifest["metadata"]["uid"] != operation.object.uid:
+        run = run_of(namespace, operation)
+        manifest = await self._ports.cluster.get(run.work, namespace, run.name)
+        if manifest is None or manifest["metadata"]["uid"] != object_of(operation).uid:
             return True
         return RunStatus.model_validate(manifest.get("status", {})).finished
 
@@ -114,9 +114,9 @@ class Sweeper:
         by_operation: dict[str, list[str]] = {}
         titles = {}
         for pod, operation in cancelled:
-            assert operation.object is not None
             by_operation.setdefault(operation.id, []).append(pod)
-            titles[operation.id] = f"{_kind(operation)} {operation.object.name}"
+            run = run_of(index["metadata"]["namespace"], operation)
+            titles[operation.id] = f"{run.work} {run.name}"
         for identifier, pods in by_operation.items():
             note = f"{titles[identifier]} is gone or has ended: its operation was cancelled on {enumerate_names(pods)}"
             logger.info("%s: %s", index["metadata"]["name"], note)
@@ -132,7 +132,7 @@ def _is_silent(member: Member) -> bool:
     return runs and isinstance(member.answer, NoAnswer) and not isinstance(member.answer, WrongIdentity)
 
 
-def _unfinished(member: Member) -> list[OperationStatus]:
+def unfinished(member: Member) -> list[OperationStatus]:
     """What runs in the pod for an object, as its state says."""
     if not isinstance(member.answer, IndexState):
         return []
@@ -143,6 +143,12 @@ def _unfinished(member: Member) -> list[OperationStatus]:
     ]
 
 
-def _kind(operation: OperationStatus) -> str:
+def run_of(namespace: str, operation: OperationStatus) -> Key:
+    """The object that an unfinished operation was started for."""
     assert operation.kind is not None  # only those whose kind is known were taken
-    return KINDS[operation.kind]
+    return Key(KINDS[operation.kind], namespace, object_of(operation).name)
+
+
+def object_of(operation: OperationStatus) -> ObjectReference:
+    assert operation.object is not None  # only those of an object were taken
+    return operation.object

@@ -9,11 +9,12 @@ import pytest
 
 from vectorindex.cluster.client import ApiServer
 from vectorindex.cluster.cluster import Cluster
+from vectorindex.cluster.limits import RequestLimit
 
 
 @pytest.fixture
 async def cluster(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cluster]:
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
-    server = await ApiServer.connect()
+    server = await ApiServer.connect(RequestLimit())
     yield Cluster(server, "test")
     await server.close()

@@ -27,7 +27,7 @@ async def rights(
     account = grant_rights(api, control_plane.bin / "helm", namespace)
     credentials: Path = control_plane.kubeconfig_for(f"system:serviceaccount:{namespace}:{account}")
     monkeypatch.setenv("KUBECONFIG", str(credentials))
-    server = await ApiServer.connect()
+    server = await ApiServer.connect(limit=None)
     yield server, account
     await server.close()
 

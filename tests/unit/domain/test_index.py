@@ -361,7 +361,10 @@ def test_when_the_status_is_written(changes: dict[str, Any], write: bool) -> Non
 
 
 @pytest.mark.parametrize(
-    ("quiet", "again"), [(0, 2.0), (10, 2.0), (100, 10.0), (10_000, 30.0)], ids=["now", "10 s", "100 s", "hours"]
+    ("quiet", "again"), [(0, 2.0), (10, 2.0), (100, 10.0), (10_000, 300.0)], ids=["now", "10 s", "100 s", "hours"]
 )
 def test_pods_are_asked_less_often_the_longer_nothing_happens(quiet: float, again: float) -> None:
-    assert summarize(snapshot(last_write=NOW - timedelta(seconds=quiet)), Applied()).again == again
+    long_ago = NOW - timedelta(seconds=quiet)
+    assert summarize(snapshot(last_write=long_ago), Applied()).again == again
+    troubled = (member(0), member(1, NoAnswer("connection refused")), member(2))
+    assert summarize(snapshot(last_write=long_ago, members=troubled), Applied()).again == min(again, 30.0)

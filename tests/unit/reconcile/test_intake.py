@@ -9,6 +9,7 @@ import pytest
 
 from vectorindex.reconcile.intake import Intake
 from vectorindex.reconcile.keys import Key, Work
+from vectorindex.reconcile.seen import Seen
 from vectorindex.reconcile.watchlist import Watchlist
 
 INDEX, SWEEP = Key(Work.INDEX, "default", "vi"), Key(Work.SWEEP, "default", "vi")
@@ -20,7 +21,8 @@ class Entered:
 
     def __init__(self) -> None:
         self.keys: dict[Key, float] = {}
-        self.intake = Intake(Watchlist(), self._enter, lambda: NOW)
+        self.watchlist, self.seen = Watchlist(), Seen()
+        self.intake = Intake(self.watchlist, self.seen, self._enter, lambda: NOW)
 
     def _enter(self, key: Key, after: float = 0.0) -> None:
         self.keys[key] = after
@@ -42,7 +44,13 @@ def entered() -> Entered:
 def own(
     key: Key, generation: int = 1, observed: int = 1, uid: str = "u", ttl: int | None = None, **status: Any
 ) -> dict[str, Any]:
-    metadata = {"name": key.name, "namespace": key.namespace, "uid": uid, "generation": generation}
+    metadata = {
+        "name": key.name,
+        "namespace": key.namespace,
+        "uid": uid,
+        "generation": generation,
+        "resourceVersion": str(generation),
+    }
     spec: dict[str, Any] = {} if key.work is Work.INDEX else {"indexRef": {"name": "vi"}}
     if ttl is not None:
         spec["ttlSecondsAfterFinished"] = ttl
@@ -124,33 +132,77 @@ def test_an_index_that_comes_wakes_the_runs_that_wait_for_it(entered: Entered) -
     entered.intake.own(own(RUN))
     entered.since()
     entered.intake.own(own(INDEX, observed=-1))
-    assert entered.since() == {INDEX, SWEEP, RUN}
+    assert entered.since() == {INDEX, RUN}
     entered.intake.own(own(INDEX))
     assert entered.since() == set()
     entered.intake.own(own(INDEX), deleted=True)
     assert entered.since() == {INDEX, RUN}
 
 
-def test_a_pod_wakes_its_index_its_runs_and_the_sweep(entered: Entered) -> None:
-    entered.intake.own(own(RUN))
-    entered.since()
-    entered.intake.pod({"metadata": {"namespace": "default", "labels": {"vectorindex.io/index": "vi"}}})
-    assert entered.since() == {INDEX, SWEEP, RUN}
+def child(version: int, kind: str = "Service", index: str | None = "vi") -> dict[str, Any]:
+    labels = {} if index is None else {"vectorindex.io/index": index}
+    metadata = {"name": "vi-0", "namespace": "default", "resourceVersion": str(version), "labels": labels}
+    return {"kind": kind, "metadata": metadata}
 
 
-def test_a_child_wakes_its_index_and_its_runs_and_others_nobody(entered: Entered) -> None:
+@pytest.mark.parametrize("kind", ["Service", "Pod"])
+def test_what_belongs_to_an_index_wakes_it_and_its_runs_when_it_changes(entered: Entered, kind: str) -> None:
     entered.intake.own(own(RUN))
     entered.since()
-    entered.intake.child({"metadata": {"namespace": "default", "labels": {"vectorindex.io/index": "vi"}}})
+    entered.intake.child(child(1, kind))
     assert entered.since() == {INDEX, RUN}
-    entered.intake.child({"metadata": {"namespace": "default"}})
+    entered.intake.child(child(1, kind))
+    assert entered.since() == set()
+    entered.intake.child(child(2, kind))
+    assert entered.since() == {INDEX, RUN}
+    entered.intake.child(child(3, kind), deleted=True)
+    assert entered.since() == {INDEX, RUN}
+
+
+def test_what_belongs_to_nobody_wakes_nobody(entered: Entered) -> None:
+    entered.intake.own(own(RUN))
+    entered.since()
+    entered.intake.child(child(1, index=None))
     assert entered.since() == set()
 
 
-def test_a_resync_looks_at_all_but_what_has_ended(entered: Entered) -> None:
+def test_a_resync_looks_at_all_runs_that_have_not_ended(entered: Entered) -> None:
     for manifest in (own(INDEX), own(RUN), own(OTHER, **ENDED)):
         entered.intake.again(manifest)
+    assert entered.since() == {INDEX, RUN}
+    for manifest in (own(INDEX), own(RUN), own(OTHER, **ENDED)):
+        entered.intake.again(manifest)
+    assert entered.since() == {RUN}
+
+
+def test_what_a_resync_does_not_list_any_more_is_looked_at(entered: Entered) -> None:
+    entered.intake.own(own(RUN))
+    entered.intake.own(own(INDEX))
+    entered.intake.child(child(1))
     entered.since()
-    for manifest in (own(INDEX), own(RUN), own(OTHER, **ENDED)):
-        entered.intake.again(manifest)
-    assert entered.since() == {INDEX, SWEEP, RUN}
+    assert entered.intake.known("IndexDelete", None) == {("IndexDelete", "default", "run")}
+    assert entered.intake.known("Service", "default") == {("Service", "default", "vi-0")}
+    assert entered.intake.known("Service", "another") == set()
+    entered.intake.vanished(("Service", "default", "vi-0"))
+    assert entered.since() == {INDEX, RUN}
+    entered.intake.vanished(("IndexDelete", "default", "run"))
+    assert entered.since() == {RUN}
+    entered.intake.vanished(("VectorIndex", "default", "vi"))
+    assert entered.since() == {INDEX}
+    assert not entered.intake.known("Service", None)
+
+
+def test_which_build_is_first_in_line_follows_from_what_was_seen(entered: Entered) -> None:
+    first, second = Key(Work.OPTIMIZE, "default", "z"), Key(Work.REBUILD, "default", "a")
+    for key, created in ((second, "2026-01-01T00:00:02Z"), (first, "2026-01-01T00:00:01Z")):
+        manifest = own(key)
+        manifest["metadata"]["creationTimestamp"] = created
+        entered.intake.own(manifest)
+    entered.intake.own(own(RUN))
+    assert entered.watchlist.first_build("default", "vi") == first
+    entered.intake.own(own(second, startTime="2026-01-01T00:00:03Z"))
+    assert entered.watchlist.first_build("default", "vi") == second
+    entered.intake.own(own(second, **ENDED))
+    assert entered.watchlist.first_build("default", "vi") == first
+    entered.intake.own(own(first), deleted=True)
+    assert entered.watchlist.first_build("default", "vi") is None
