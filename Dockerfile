@@ -25,7 +25,7 @@ RUN /build/bin/pip --python /opt/vectorindex/bin/python install --prefix /projec
  && python3 -m compileall -q --invalidation-mode unchecked-hash -s /project -p /opt/vectorindex /project/lib \
  # A wheel that does not fit the base fails the build, not a pod.
  && cp -a /project/. /opt/vectorindex \
- && /opt/vectorindex/bin/python -c "import aiohttp, hnswlib, kopf, kubernetes, numpy, pydantic, vectorindex.engine._kernels"
+ && /opt/vectorindex/bin/python -c "import aiohttp, cryptography, hnswlib, jwt, kopf, kubernetes, numpy, pydantic, vectorindex.engine._kernels"
 
 FROM ${BASE}
 ENV PATH=/opt/vectorindex/bin:/usr/local/bin:/usr/bin:/bin \

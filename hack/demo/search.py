@@ -41,9 +41,7 @@ def load_into_every_pod(addresses: Sequence[str], nouns: Nouns) -> None:
     async def load() -> None:
         async with Transport() as transport:
             indexes = [SidecarIndex(transport, f"http://{address}:8080", INDEX) for address in addresses]
-            await Replicas(indexes).load(
-                nouns.ids, nouns.vectors, mode="build", progress=lambda count: bar.advance(task, count)
-            )
+            await Replicas(indexes).load(nouns.ids, nouns.vectors, progress=lambda count: bar.advance(task, count))
 
     columns = (TextColumn("{task.description}"), BarColumn(40), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
@@ -61,9 +59,9 @@ def ask(address: str, queries: NDArray[np.float32], k: int = K) -> list[list[str
     return asyncio.run(search())
 
 
-def state(address: str) -> dict[str, Any]:
-    """What the pod says of its index: counts, bytes, operations that run."""
-    with urllib.request.urlopen(f"http://{address}:8080/v1/indexes/{INDEX}/state", timeout=10) as answer:
+def status(address: str) -> dict[str, Any]:
+    """What the pod says of its index: counts, bytes."""
+    with urllib.request.urlopen(f"http://{address}:8080/indexes/{INDEX}/status", timeout=10) as answer:
         return dict(json.load(answer))
 
 

@@ -32,7 +32,7 @@ OPTIMIZE = "nouns-after-animals"
 REBUILD = "nouns-larger"
 LOSS = 0.02
 """What recall@10 may lose when the graph is repaired instead of built anew."""
-KILL_BETWEEN = range(20, 91)
+KILL_BETWEEN = range(5, 91)
 """Percent of a pod's progress at which its sidecar is killed."""
 
 
@@ -232,7 +232,6 @@ def watch_rebuild() -> str | None:
     """Show the progress until the run has ended; kill one sidecar on the way. Returns its pod's name."""
     victim = None
     shown = ""
-    addresses = kube.pods()
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         status = read("vireb", REBUILD)["status"]
@@ -243,20 +242,18 @@ def watch_rebuild() -> str | None:
             shown = line
         if status.get("completionTime"):
             return victim
-        if victim is None and (found := pod_at_work(addresses)):
+        if victim is None and (found := pod_at_work(pods)):
             victim, percent = found
             kill_sidecar(victim, percent)
-            addresses = {}
         time.sleep(0.1)
     raise DemoError("the rebuild did not end within 5 minutes")
 
 
-def pod_at_work(addresses: dict[str, str]) -> tuple[str, int] | None:
-    """A pod that says it is in the middle of a rebuild, and how far it is."""
-    for pod, address in addresses.items():
-        for operation in search.state(address)["operations"]:
-            if operation["progress"] in KILL_BETWEEN:
-                return pod, int(operation["progress"])
+def pod_at_work(pods: list[dict[str, Any]]) -> tuple[str, int] | None:
+    """The pod that is in the middle of its rebuild, as the status says, and how far it is."""
+    for pod in pods:
+        if pod["state"] == "Running" and pod.get("progressPercent", 0) in KILL_BETWEEN:
+            return pod["name"], int(pod["progressPercent"])
     return None
 
 
@@ -278,7 +275,7 @@ def wait_for_figures(vectors: int, deleted: int) -> None:
 
 
 def step(name: str, seconds: float, service: str, nouns: data.Nouns, live: np.ndarray[Any, np.dtype[np.bool_]]) -> Step:
-    states = [search.state(address) for address in kube.pods().values()]
+    states = [search.status(address) for address in kube.pods().values()]
     if any(state["counts"]["live"] != live.sum() for state in states):
         raise DemoError(f"every pod should hold {live.sum()} items, but they say {[each['counts'] for each in states]}")
     size = sum(int(state["bytes"]) for state in states)

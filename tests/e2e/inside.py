@@ -24,7 +24,7 @@ async def main(arguments: list[str]) -> None:
             case ["load", rows, *addresses]:
                 count = int(rows)
                 indexes = [SidecarIndex(transport, f"http://{address}:8080", INDEX) for address in addresses]
-                await Replicas(indexes).load(nouns.ids[:count], nouns.vectors[:count], mode="build")
+                await Replicas(indexes).load(nouns.ids[:count], nouns.vectors[:count])
             case ["search", address]:
                 index = SidecarIndex(transport, f"http://{address}:8080", INDEX)
                 print(json.dumps(await index.search(nouns.question_vectors, k=10)))

@@ -76,6 +76,7 @@ class Sidecar:
         self.scheduled = True
         self.there: Callable[[float], bool] = lambda _seconds: True
         """Its Pod exists."""
+        self.refuses_key: Callable[[float], bool] = lambda _seconds: False
         self._configuration = Configuration()
 
     @property
@@ -85,6 +86,11 @@ class Sidecar:
     @property
     def exists(self) -> bool:
         return self.there(self._clock.seconds)
+
+    @property
+    def keyless(self) -> bool:
+        """It does not know the operator's key now."""
+        return self.refuses_key(self._clock.seconds)
 
     def state(self, uid: str) -> IndexState:
         return IndexState(

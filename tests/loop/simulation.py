@@ -165,6 +165,7 @@ class Server:
         version = str(self._version)
         applied: Manifest = copied(manifest)
         applied["metadata"] |= {"uid": f"uid-{version}", "resourceVersion": version, "generation": 1}
+        applied["metadata"]["managedFields"] = [{**self._ours(), "fieldsV1": {}}]
         if manifest["kind"] == "StatefulSet":
             current = version if before is None else before["status"]["currentRevision"]
             revisions = {"currentRevision": current, "updateRevision": version}
@@ -197,6 +198,11 @@ class Server:
             raise ConflictError("another UID", 409)
         return live
 
+    def _ours(self) -> Manifest:
+        """That the operator applied something now, as an entry of the managed fields."""
+        time = self.clock.now().isoformat().replace("+00:00", "Z")
+        return {"manager": names.FIELD_MANAGER, "operation": "Apply", "time": time}
+
     def apply_status(self, manifest: Manifest, status: Manifest) -> None:
         live = self._live(manifest)
         if live["metadata"]["resourceVersion"] != manifest["metadata"]["resourceVersion"]:
@@ -205,10 +211,7 @@ class Server:
         assert not ended or "completionTime" in status, "a run that had ended goes on"
         self.status_writes += 1
         live["status"] = copied(status)
-        time = self.clock.now().isoformat().replace("+00:00", "Z")
-        live["metadata"]["managedFields"] = [
-            {"manager": names.FIELD_MANAGER, "operation": "Apply", "subresource": "status", "time": time}
-        ]
+        live["metadata"]["managedFields"] = [{**self._ours(), "subresource": "status"}]
         self._changed(live)
 
 
@@ -298,7 +301,7 @@ class World:
         await leadership.attempt()
         while not leadership.leads:
             await self._pass_time(self.clock.seconds + TIMING.retry, leadership)
-        ports = Ports(SimulatedCluster(self, life), SimulatedSidecars(self, life), self.clock.now)
+        ports = Ports(SimulatedCluster(self, life), SimulatedSidecars(self, life), self.clock.now, lambda: ())
         queue = KeyedQueue(self.clock.monotonic, random.Random(0))
         watchlist, seen = Watchlist(), Seen()
         reconciler = Reconciler(ports, watchlist, seen, self.image, queue.enter)
@@ -449,6 +452,8 @@ class SimulatedSidecars:
             if not sidecar.up:
                 raise dataplane.UnreachableError("connection refused")
             sidecar.admit(epoch)
+            if sidecar.keyless:
+                raise dataplane.UnauthorizedError("the token is not accepted")
             return act(sidecar)
 
         return self._world.call(self._life, title, guarded, dataplane.UnreachableError("no answer"))

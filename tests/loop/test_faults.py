@@ -30,7 +30,7 @@ OPTIMIZE = {"indexRef": {"name": INDEX}}
 
 @dataclass(frozen=True)
 class Story:
-    """What is applied, which pods are down when, and what has ended at the end."""
+    """What is applied, which pods are down, or do not know the operator's key, when; and what has ended at the end."""
 
     prepare: Callable[[World], None]
     ends: tuple[tuple[str, str], ...] = (KEY,)
@@ -41,6 +41,7 @@ class Story:
     unscheduled: tuple[int, ...] = ()
     there: dict[int, Callable[[float], bool]] = field(default_factory=dict)
     """Of pods that are the user's own, those that come and go."""
+    keyless: dict[int, Callable[[float], bool]] = field(default_factory=dict)
 
     def play(self, faults: tuple[Fault, ...] = ()) -> World:
         pods: dict[str, Any] = {"managed": None, "podSelector": {"matchLabels": {"app": "shop"}}} if self.there else {}
@@ -49,6 +50,7 @@ class Story:
             sidecar.build_seconds = self.build_seconds.get(ordinal, BUILD_SECONDS)
             sidecar.scheduled = ordinal not in self.unscheduled
             sidecar.there = self.there.get(ordinal, sidecar.there)
+            sidecar.refuses_key = self.keyless.get(ordinal, sidecar.refuses_key)
         self.prepare(world)
         world.run(self._ended, faults)
         return world
@@ -96,15 +98,21 @@ def _all(world: World) -> None:
     world.server.create("IndexDelete", "meanwhile", DELETE)
 
 
+def _at_first(seconds: float) -> bool:
+    return seconds < 100
+
+
 STORIES = {
     "delete": Story(_delete, (DELETED,)),
     "delete while a pod is down": Story(_delete, (DELETED,), {1: lambda seconds: seconds < 8}),
+    "delete while no pod knows the key": Story(_delete, (DELETED,), keyless=dict.fromkeys(range(3), _at_first)),
     "delete past its deadline": Story(_late_delete, (DELETED,), unscheduled=(1,)),
     "delete within its limit": Story(_limited_delete, (DELETED,), {1: lambda seconds: seconds < 3}),
     "delete beyond its limit": Story(_excessive_delete, (DELETED,)),
     "dry run": Story(_dry_run, (DELETED,)),
     "rebuild": Story(_rebuild),
     "rebuild while a pod goes down": Story(_rebuild, down={1: lambda seconds: 0.9 < seconds < 5}),
+    "rebuild while a pod does not know the key": Story(_rebuild, keyless={1: lambda seconds: 0.9 < seconds < 100}),
     "rebuild of two pods at a time": Story(_rebuild, at_once=2),
     "rebuild that fails twice on a pod": Story(_rebuild, failing={1: Failing(attempts=2)}),
     "rebuild that fails too often": Story(_impatient_rebuild, failing={1: Failing(attempts=9)}),
@@ -254,6 +262,44 @@ def test_short_builds_are_seen_to_end_soon() -> None:
 def test_a_pod_goes_down_in_the_middle_of_its_rebuild() -> None:
     world = STORIES["rebuild while a pod goes down"].play()
     assert {reason for _, reason, _ in world.server.recorded} >= {"PodsUnreachable", "Completed"}
+
+
+@pytest.mark.parametrize("title", [title for title, story in STORIES.items() if story.keyless])
+def test_a_key_that_pods_do_not_know_yet_is_waited_for_and_costs_no_attempt(title: str) -> None:
+    story = STORIES[title]
+    world = story.play()
+    assert {reason for _, reason, _ in world.server.recorded} >= {"KeyPending", "Completed"}
+    status = world.server.status(*story.ends[0])
+    assert {pod.get("attempt", 1) for pod in status["pods"]} == {1}
+    assert {sum(sidecar.executed.values()) for sidecar in world.sidecars.values()} == {1}
+    assert 100 < world.clock.seconds < 120
+
+
+def _said(status: dict[str, Any]) -> str:
+    """The reason of the condition Succeeded."""
+    return next((each["reason"] for each in status.get("conditions", ()) if each["type"] == "Succeeded"), "")
+
+
+def test_a_pod_that_never_learns_the_key_is_named_with_what_to_do() -> None:
+    world = World(ITEMS)
+    world.sidecars["vi-1"].refuses_key = lambda _seconds: True
+    _delete(world)
+
+    def waits(server: Server) -> bool:
+        return _said(server.status(*DELETED)) == "KeyPending"
+
+    def both_say_what_to_do(server: Server) -> bool:
+        rows = [row for key in (DELETED, ("VectorIndex", INDEX)) for row in server.status(*key).get("pods", [])]
+        return sum("then delete the pod" in row.get("message", "") for row in rows) == 2
+
+    world.run(waits)
+    assert world.clock.seconds < 10
+    world.run(both_say_what_to_do)
+    assert 180 <= world.clock.seconds < 200
+    [row] = [row for row in world.server.status("VectorIndex", INDEX)["pods"] if row["name"] == "vi-1"]
+    assert "although ConfigMap vi-identity has not changed for 3 minutes" in row["message"]
+    assert _said(world.server.status(*DELETED)) == "KeyPending"
+    assert "completionTime" not in world.server.status(*DELETED)
 
 
 @pytest.mark.parametrize(

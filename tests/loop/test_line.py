@@ -40,7 +40,7 @@ async def reconciler(world: World, watchlist: Watchlist | None = None) -> tuple[
     life = world.life()
     await life.leadership.attempt()
     sidecars = SlowSidecars(world, life)
-    ports = Ports(SimulatedCluster(world, life), sidecars, world.clock.now)
+    ports = Ports(SimulatedCluster(world, life), sidecars, world.clock.now, lambda: ())
     return BuildReconciler(ports, watchlist or Watchlist()), sidecars
 
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -205,11 +205,13 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def connect(program: Program, *, ready: bool = True) -> AsyncIterator[Client]:
-    """A client of a program that has loaded what it can, and serves it all if ``ready``."""
+async def connect(
+    program: Program, *, ready: bool = True, headers: Mapping[str, str] | None = None
+) -> AsyncIterator[Client]:
+    """A client of a program that has loaded what it can, and serves it all if ``ready``. ``headers``: of each call."""
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=DEADLINE)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as session:
         client = Client(session, program.url)
 
         async def loaded() -> bool:

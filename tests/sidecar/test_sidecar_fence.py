@@ -10,8 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.sidecar.pod import ENVIRONMENT, operator, write_identity
 from tests.sidecar.program import Answer, Client, Launch, connect, names, random_vectors
-from tests.sidecar.test_sidecar_start import write_identity
 from vectorindex.wire.epoch import HEADER
 
 INDEX = "products"
@@ -32,15 +32,15 @@ async def delete(client: Client, operation: str, *ids: str) -> Answer:
 
 
 async def test_an_older_leader_is_refused_whatever_it_asks_also_after_a_restart(launch: Launch, tmp_path: Path) -> None:
-    program = launch(*write_identity(tmp_path))
-    async with connect(program) as client:
+    program = launch(*write_identity(tmp_path), environment=ENVIRONMENT)
+    async with connect(program, headers=operator()) as client:
         await client.load(INDEX, names(50), random_vectors(50))
         client.epoch = 1_000
         assert (await delete(client, "first", "item-1")).body["result"]["deleted"] == 1
         client.epoch = 2_000
         assert (await client.state(INDEX))["counts"]["live"] == 49
     program.stop()
-    async with connect(launch(*write_identity(tmp_path))) as client:
+    async with connect(launch(*write_identity(tmp_path), environment=ENVIRONMENT), headers=operator()) as client:
         volume = (await client.state(INDEX))["volume_id"]
         client.epoch = 1_999
         answers = [await client.call(method, path, body) for method, path, body, _ in CALLS]
@@ -59,8 +59,8 @@ async def test_an_older_leader_is_refused_whatever_it_asks_also_after_a_restart(
 async def test_a_call_that_took_long_to_arrive_is_refused_if_a_newer_leader_has_called_meanwhile(
     launch: Launch, tmp_path: Path
 ) -> None:
-    program = launch(*write_identity(tmp_path))
-    async with connect(program) as client, aiohttp.ClientSession() as session:
+    program = launch(*write_identity(tmp_path), environment=ENVIRONMENT)
+    async with connect(program, headers=operator()) as client, aiohttp.ClientSession() as session:
         await client.load(INDEX, names(50), random_vectors(50))
         sending, called = asyncio.Event(), asyncio.Event()
 
@@ -70,7 +70,7 @@ async def test_a_call_that_took_long_to_arrive_is_refused_if_a_newer_leader_has_
             await called.wait()
             yield b'"request": {"external_ids": ["item-1"]}}'
 
-        url, headers = f"{program.url}{BASE}/operations/slow", {HEADER: "1000"}
+        url, headers = f"{program.url}{BASE}/operations/slow", {**operator(), HEADER: "1000"}
         slow = asyncio.create_task(session.put(url, data=slowly(), headers=headers))
         await sending.wait()
         client.epoch = 2_000
@@ -82,7 +82,7 @@ async def test_a_call_that_took_long_to_arrive_is_refused_if_a_newer_leader_has_
 
 
 async def test_an_epoch_of_the_future_is_refused(launch: Launch, tmp_path: Path) -> None:
-    async with connect(launch(*write_identity(tmp_path))) as client:
+    async with connect(launch(*write_identity(tmp_path), environment=ENVIRONMENT), headers=operator()) as client:
         client.epoch = time.time_ns() // 1_000 + 600_000_000
         answer = await client.call("GET", f"{BASE}/state")
         assert (answer.status, answer.body["epoch"], answer.body["seen"]) == (409, client.epoch, 0)
@@ -95,8 +95,8 @@ async def test_an_epoch_of_the_future_is_refused(launch: Launch, tmp_path: Path)
 async def test_without_an_epoch_a_pod_can_be_asked_and_by_hand_all_is_allowed(
     launch: Launch, tmp_path: Path, identified: bool
 ) -> None:
-    program = launch(*(write_identity(tmp_path) if identified else ()))
-    async with connect(program) as client:
+    program = launch(*(write_identity(tmp_path) if identified else ()), environment=ENVIRONMENT)
+    async with connect(program, headers=operator()) as client:
         if not identified:
             await client.create(INDEX)
         client.epoch = 1_000

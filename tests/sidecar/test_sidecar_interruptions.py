@@ -32,7 +32,7 @@ SLOW = GraphParameters.model_validate({"M": 48, "ef_construction": 1500})
 
 
 async def open_index(folder: Path) -> Index:
-    return await Index.open(folder, folder / "none", "volume", "boot", None, lambda _: None)
+    return await Index.open(folder, folder / "none", "volume", "boot", lambda: None, lambda _: None)
 
 
 @contextlib.asynccontextmanager

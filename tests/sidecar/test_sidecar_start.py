@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.sidecar.pod import ENVIRONMENT, operator, write_identity
 from tests.sidecar.program import Launch, NotStartedError, Program, connect, names, random_vectors
 
 VECTORS = random_vectors(50)
-IDENTITY: dict[str, Any] = {
-    "namespace": "shop",
-    "index": "products",
-    "uid": "uid-1",
-    "dimensions": 8,
-    "metric": "Cosine",
-    "parameters": {"M": 12, "ef_construction": 50},
-}
-
-
-def write_identity(tmp_path: Path, **changes: Any) -> tuple[str, str]:
-    path = tmp_path / "identity.json"
-    path.write_text(json.dumps({**IDENTITY, **changes}))
-    return "--identity", str(path)
 
 
 def refused(program: Program) -> tuple[int, str]:
@@ -35,15 +21,15 @@ def refused(program: Program) -> tuple[int, str]:
 
 
 async def test_an_identity_makes_its_index_on_an_empty_volume(launch: Launch, tmp_path: Path) -> None:
-    program = launch(*write_identity(tmp_path), environment={"POD_NAME": "products-0"})
-    async with connect(program) as client:
+    program = launch(*write_identity(tmp_path), environment=ENVIRONMENT)
+    async with connect(program, headers=operator()) as client:
         state = await client.state("products")
         assert state["identity"] == {"namespace": "shop", "index": "products", "uid": "uid-1", "pod": "products-0"}
         assert (state["dimensions"], state["metric"], state["parameters"]["M"]) == (8, "Cosine", 12)
         await client.load("products", names(50), VECTORS)
     program.stop()
-    again = launch(*write_identity(tmp_path, uid="uid-2"), environment={"POD_NAME": "products-0"})
-    async with connect(again) as client:
+    again = launch(*write_identity(tmp_path, uid="uid-2"), environment=ENVIRONMENT)
+    async with connect(again, headers=operator()) as client:
         state = await client.state("products")
         assert (state["identity"]["uid"], state["counts"]["live"]) == ("uid-2", 50)
 
@@ -61,7 +47,7 @@ async def test_an_identity_makes_its_index_on_an_empty_volume(launch: Launch, tm
 async def test_an_identity_forbids_administration(
     launch: Launch, tmp_path: Path, method: str, path: str, body: Any
 ) -> None:
-    async with connect(launch(*write_identity(tmp_path))) as client:
+    async with connect(launch(*write_identity(tmp_path), environment=ENVIRONMENT), headers=operator()) as client:
         answer = await client.call(method, path, body)
         assert answer.status == 403
         assert "products" in answer.body["detail"]
@@ -69,8 +55,8 @@ async def test_an_identity_forbids_administration(
 
 
 async def test_an_identity_forbids_replacing_everything_during_an_operation(launch: Launch, tmp_path: Path) -> None:
-    program = launch(*write_identity(tmp_path))
-    async with connect(program) as client:
+    program = launch(*write_identity(tmp_path), environment=ENVIRONMENT)
+    async with connect(program, headers=operator()) as client:
         vectors = random_vectors(3000)
         await client.load("products", names(3000), vectors)
         client.epoch = 1
@@ -94,7 +80,7 @@ async def test_an_identity_forbids_replacing_everything_during_an_operation(laun
 async def test_another_index_on_the_volume_is_refused(
     launch: Launch, tmp_path: Path, changes: dict[str, Any], complaint: str
 ) -> None:
-    launch(*write_identity(tmp_path)).stop()
+    launch(*write_identity(tmp_path), environment=ENVIRONMENT).stop()
     try:
         code, log = refused(launch(*write_identity(tmp_path, **changes)))
     except NotStartedError as error:
@@ -102,7 +88,7 @@ async def test_another_index_on_the_volume_is_refused(
     assert code == 1
     assert complaint in log
     assert "Traceback" not in log
-    async with connect(launch(*write_identity(tmp_path))) as client:
+    async with connect(launch(*write_identity(tmp_path), environment=ENVIRONMENT), headers=operator()) as client:
         assert (await client.state("products"))["dimensions"] == 8
 
 
@@ -179,11 +165,12 @@ async def test_a_corrupt_index_is_reported_and_stops_no_other(launch: Launch, tm
 
 
 async def test_a_corrupt_index_keeps_its_pod_up_and_not_ready(launch: Launch, tmp_path: Path) -> None:
-    first = launch(*write_identity(tmp_path))
-    async with connect(first) as client:
+    first = launch(*write_identity(tmp_path), environment=ENVIRONMENT)
+    async with connect(first, headers=operator()) as client:
         await client.load("products", names(50), VECTORS)
     file = await corrupt(first, tmp_path, "products")
-    async with connect(launch(*write_identity(tmp_path)), ready=False) as client:
+    again = launch(*write_identity(tmp_path), environment=ENVIRONMENT)
+    async with connect(again, ready=False, headers=operator()) as client:
         await client.ok("GET", "/healthz")
         answer = await client.call("GET", "/v1/indexes/products/state")
         assert answer.status == 503

@@ -29,7 +29,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end -}}
 {{- end -}}
 
-{{/* The operator's rights: what its code calls, and nothing else. It deletes runs, when their time to live is over; owner references do the rest. No right on secrets. */}}
+{{/* The operator's rights: what its code calls, and nothing else. It deletes runs, when their time to live is over; owner references do the rest. In its own namespace it has a few more. */}}
 {{- define "vectorindex.rules" -}}
 # What users write is only read, and deleted where they ask for that (ttlSecondsAfterFinished) …
 - apiGroups: [vectorindex.io]

@@ -63,6 +63,11 @@ class Reason(DocumentedEnum):
         "The run is about to end, the message says why; what is at work on pods is being cancelled.",
     )
     PODS_UNREACHABLE = "PodsUnreachable", "The run waits for pods that do not answer; the message names them."
+    KEY_PENDING = (
+        "KeyPending",
+        "The run waits for pods that do not accept the operator's key yet; the message names them, and after 3 minutes "
+        "what to do.",
+    )
     INDEX_NOT_READY = "IndexNotReady", "The rebuild or optimize waits until the VectorIndex is Ready."
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound", "The run waits for the ConfigMap, or the key in it, with its IDs."
 

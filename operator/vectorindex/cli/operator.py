@@ -19,6 +19,7 @@ from typing import Any, cast
 import kopf
 from aiohttp import web
 
+from vectorindex.cli import token
 from vectorindex.cli.health import MAX_LAG, MAX_RESYNC_AGE, Figure, Health, LoopLag
 from vectorindex.cli.options import Options, parse_options
 from vectorindex.cluster.client import ApiServer
@@ -28,10 +29,12 @@ from vectorindex.cluster.lease import LeaseStore
 from vectorindex.cluster.limits import RequestLimit
 from vectorindex.cluster.resources import OWN
 from vectorindex.dataplane.operations import Sidecars
+from vectorindex.dataplane.tokens import Signer
 from vectorindex.dataplane.transport import Transport
 from vectorindex.domain.election import Candidate
 from vectorindex.handlers.watching import build_registry, build_settings
 from vectorindex.reconcile.intake import Intake
+from vectorindex.reconcile.keykeeping import KeyKeeper
 from vectorindex.reconcile.keys import Key
 from vectorindex.reconcile.leadership import Leadership, LeadershipLostError
 from vectorindex.reconcile.ports import Ports
@@ -41,6 +44,7 @@ from vectorindex.reconcile.resync import Resync
 from vectorindex.reconcile.seen import Seen
 from vectorindex.reconcile.watchlist import Watchlist
 from vectorindex.reconcile.workers import Workers
+from vectorindex.wire.endpoint import Endpoint
 
 logger = logging.getLogger("vectorindex")
 
@@ -52,6 +56,8 @@ KINDS_RETRY = 2.0
 
 def main() -> int:
     """The entry point; returns the exit code."""
+    if sys.argv[1:2] == [token.COMMAND]:
+        return token.main(sys.argv[2:])
     options = parse_options(sys.argv[1:])
     logging.basicConfig(
         level=logging.DEBUG if options.verbose else logging.INFO,
@@ -92,7 +98,7 @@ async def run(options: Options) -> None:
     me = candidate()
     async with contextlib.AsyncExitStack() as stack:
         # The Lease has a connection of its own: renewing it waits for nothing else, and is nothing that a leader does.
-        leases = LeaseStore(await _connect(stack, limit=None), options.lease_namespace, options.lease_name)
+        leases = LeaseStore(await _connect(stack, limit=None), options.operator_namespace, options.lease_name)
         leadership = Leadership(leases, me, options.timing, _elapsed, lambda: time.time_ns() // 1_000)
         server = await _connect(stack, RequestLimit(options.api_rate, options.api_burst), leadership.check)
         transport = await stack.enter_async_context(Transport())
@@ -119,7 +125,13 @@ async def _operate(
     stop: asyncio.Event,
 ) -> None:
     cluster = Cluster(server, instance=me.name)
-    ports = Ports(cluster, Sidecars(transport, leadership.headers, leadership.outbid), now)
+    signer = Signer(time.time)
+    keys = KeyKeeper(cluster, options.operator_namespace, signer.use, lambda: resync.ask(), now)
+
+    def headers(endpoint: Endpoint) -> Mapping[str, str]:
+        return {**leadership.headers(endpoint), **signer.headers(endpoint)}
+
+    ports = Ports(cluster, Sidecars(transport, headers, leadership.outbid), now, keys.public_keys)
     queue = KeyedQueue(time.monotonic, random.Random())  # noqa: S311 - jitter
     watchlist, seen = Watchlist(), Seen()
 
@@ -134,9 +146,11 @@ async def _operate(
 
     async def watch_and_reconcile() -> None:
         await _kinds_served(cluster, namespaces)
+        await keys.obtain()
         logger.info("watching %s", ", ".join(options.namespaces) or "all namespaces")
         async with asyncio.TaskGroup() as group:
             group.create_task(resync.run())
+            group.create_task(keys.run())
             await resync.tried.wait()  # or each index would be asked for by itself, instead of all by a few lists
             group.create_task(workers.run())
             group.create_task(_watch(intake, me, options.namespaces, stop))
@@ -163,7 +177,7 @@ async def _operate(
         await health.cleanup()
     for result in results:
         if isinstance(result, BaseExceptionGroup) and (lost := result.subgroup(LeadershipLostError)):
-            raise FatalError(f"the Lease {options.lease_namespace}/{options.lease_name} is lost: {_first(lost)}")
+            raise FatalError(f"the Lease {options.operator_namespace}/{options.lease_name} is lost: {_first(lost)}")
         if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
             raise result
 

@@ -21,7 +21,7 @@ class Options:
 
     namespaces: tuple[str, ...]
     default_image: str
-    lease_namespace: str
+    operator_namespace: str
     lease_name: str
     timing: Timing
     api_rate: float
@@ -37,7 +37,8 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str] = os.envi
         prog="vectorindex-operator",
         description="Maintains vector indexes, as VectorIndex objects and their maintenance runs describe.",
         epilog="It talks to the API server by the kubeconfig file that KUBECONFIG names, or by its service account. "
-        "Of several operators with the same Lease one works, and the others stand by.",
+        "Of several operators with the same Lease one works, and the others stand by. `vectorindex-operator token` "
+        "prints a token for calling a pod by hand.",
     )
     parser.add_argument(
         "--namespace",
@@ -51,14 +52,9 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str] = os.envi
         default=environ.get("VECTORINDEX_IMAGE"),
         help="the sidecar's image where a VectorIndex names none (default: the environment's VECTORINDEX_IMAGE)",
     )
+    add_operator_namespace(parser, environ)
     timing = Timing()
     lease = parser.add_argument_group("the Lease")
-    lease.add_argument(
-        "--lease-namespace",
-        metavar="NAME",
-        default=environ.get("POD_NAMESPACE"),
-        help="the namespace of the Lease (default: the environment's POD_NAMESPACE)",
-    )
     lease.add_argument("--lease-name", metavar="NAME", default=LEASE, help="its name (default: %(default)s)")
     lease.add_argument(
         "--lease-duration",
@@ -107,11 +103,6 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str] = os.envi
     given = parser.parse_args(arguments)
     if not given.default_image:
         parser.error("give the sidecar's image: --default-image, or VECTORINDEX_IMAGE in the environment")
-    if not given.lease_namespace:
-        parser.error(
-            "say in which namespace the Lease is by which operators agree who works: --lease-namespace, or "
-            "POD_NAMESPACE in the environment"
-        )
     try:
         timing = Timing(given.lease_duration, given.renew_deadline, given.retry_period)
     except ValueError as error:
@@ -119,7 +110,7 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str] = os.envi
     return Options(
         namespaces=tuple(given.namespace or ()),
         default_image=given.default_image,
-        lease_namespace=given.lease_namespace,
+        operator_namespace=given.operator_namespace,
         lease_name=given.lease_name,
         timing=timing,
         api_rate=given.api_rate,
@@ -141,3 +132,16 @@ def _positive(kind: type[Number]) -> Callable[[str], Number]:
 
     read.__name__ = kind.__name__  # for argparse's message about what is no number
     return read
+
+
+def add_operator_namespace(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
+    """The option --operator-namespace, which may be left out in the operator's pod."""
+    found = environ.get("POD_NAMESPACE")
+    parser.add_argument(
+        "--operator-namespace",
+        metavar="NAME",
+        default=found,
+        required=not found,
+        help="namespace of the operator's own objects, its Lease and the Secret of its keys (default: the "
+        "environment's POD_NAMESPACE)",
+    )

@@ -42,6 +42,7 @@ def _own(kind: Kind) -> Resource:
 
 
 PODS = Resource("Pod", "pods", "v1")
+SECRETS = Resource("Secret", "secrets", "v1")
 CONFIG_MAPS = Resource("ConfigMap", "configmaps", "v1")
 SERVICES = Resource("Service", "services", "v1")
 STATEFUL_SETS = Resource("StatefulSet", "statefulsets", "v1", "apps")
@@ -55,7 +56,7 @@ OWN = tuple(_own(model.definition) for model in KINDS)
 CHILDREN = (STATEFUL_SETS, SERVICES, DISRUPTION_BUDGETS, CONFIG_MAPS)
 """What a VectorIndex owns."""
 
-_BY_KIND = {resource.kind: resource for resource in (*OWN, *CHILDREN, PODS)}
+_BY_KIND = {resource.kind: resource for resource in (*OWN, *CHILDREN, PODS, SECRETS)}
 
 
 def resource_of(kind: str) -> Resource:

@@ -16,6 +16,15 @@ class NotFoundError(SidecarError):
     """The sidecar does not know the index or the operation (404)."""
 
 
+class UnauthorizedError(SidecarError):
+    """The sidecar wants a token, or another one (401); the message says why. It may only not know yet that the
+    operator's key has changed. ``audience``: who it is, where the token is for somebody else."""
+
+    def __init__(self, message: str, audience: str | None = None) -> None:
+        super().__init__(message)
+        self.audience = audience
+
+
 class FencedError(SidecarError):
     """The call's epoch does not count on that pod (409): it is over, or too far ahead of the pod's clock. The message
     is what the pod says."""

@@ -60,7 +60,8 @@ class SidecarIndex:
         self, ids: Sequence[str], vectors: Vectors, mode: str = "upsert", progress: Progress | None = None
     ) -> None:
         """Write ``n`` items in one session, durable when this returns. ``vectors``: n rows. ``mode``: build
-        replaces all items, insert refuses IDs that exist, upsert replaces them."""
+        replaces all items (in a pod that is the operator's to do), insert refuses IDs that exist, upsert replaces
+        them."""
         await self._transport.call("POST", f"{self.url}/init", body={"index_name": self.index, "mode": mode})
         query = {"index_name": self.index}
         for count, batch in batches(ids, vectors):

@@ -15,9 +15,11 @@ from vectorindex.dataplane.errors import (
     NotFoundError,
     OtherRequestError,
     RefusedError,
+    UnauthorizedError,
     UnreachableError,
 )
 from vectorindex.wire.epoch import Fenced
+from vectorindex.wire.tokens import Refusal
 
 CONNECT_TIMEOUT = 3.0
 READ_TIMEOUT = 10.0
@@ -57,7 +59,7 @@ class Transport:
         """Send one request, with a JSON ``body`` or with bytes, and return the JSON that is answered.
 
         Raises:
-            UnreachableError, NotFoundError, FencedError, OtherRequestError, RefusedError
+            UnreachableError, UnauthorizedError, NotFoundError, FencedError, OtherRequestError, RefusedError
         """
         limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
         sent = {**(headers or {}), **({"Content-Type": "application/octet-stream"} if data is not None else {})}
@@ -87,6 +89,13 @@ def _cause(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
+def _audience(content: bytes) -> str | None:
+    try:
+        return Refusal.model_validate_json(content).audience
+    except ValidationError:
+        return None  # something else than a sidecar answers
+
+
 def _fenced(content: bytes) -> FencedError | None:
     try:
         answer = Fenced.model_validate_json(content)
@@ -102,6 +111,8 @@ def _error(status: int, content: bytes) -> Exception:
     except (ValueError, KeyError, TypeError):
         message = content[:200].decode("utf-8", "replace").strip() or f"HTTP status {status}"
     match status:
+        case 401:
+            return UnauthorizedError(message, _audience(content))
         case 404:
             return NotFoundError(message)
         case 409:

@@ -235,8 +235,7 @@ def _judge(snapshot: BuildSnapshot, rows: Rows) -> Next:
     silent = tuple(row for row in (*line.at_work, *line.begin_now) if row.state is PodState.UNREACHABLE)
     following = tuple(row for row in line.begin_now if row.state is not PodState.UNREACHABLE)
     steps = [
-        (Reason.PODS_UNREACHABLE, f"waiting for {_place(rows, row)}: {row.message}", retry_after(snapshot))
-        for row in silent
+        (_silence(row), f"waiting for {_place(rows, row)}: {row.message}", retry_after(snapshot)) for row in silent
     ]
     for row in line.later:
         assert row.retry_time is not None
@@ -251,6 +250,10 @@ def _judge(snapshot: BuildSnapshot, rows: Rows) -> Next:
         steps.append((Reason.RUNNING, f"next is {places(following or line.due)}", 0.0))
     message = "; ".join(words for _, words, _ in steps)
     return waiting(Verdict(steps[0][0], message), min(again for *_, again in steps))
+
+
+def _silence(row: BuildPodResult) -> Reason:
+    return Reason.KEY_PENDING if row.reason == Reason.KEY_PENDING else Reason.PODS_UNREACHABLE
 
 
 def _how_far(row: BuildPodResult) -> str:

@@ -18,7 +18,7 @@ from vectorindex.domain.conditions import TRUE
 from vectorindex.domain.delete_preview import dry_run_end, limit_exceeded, may_go, preview_is_due
 from vectorindex.domain.delete_rows import asked_for, bitmaps, counts, delete_row, found_anywhere
 from vectorindex.domain.ids import IDs, Missing
-from vectorindex.domain.members import NO_POD, Member
+from vectorindex.domain.members import NO_POD, KeyPending, Member
 from vectorindex.domain.missing import dated
 from vectorindex.domain.replies import completed, failure, gone, trusted
 from vectorindex.domain.run import (
@@ -249,8 +249,8 @@ def _judge(snapshot: DeleteSnapshot, rows: tuple[DeletePodResult, ...], replies:
     answers = [replies.get(member.name) for member in snapshot.members]
     finished = [answer for answer in answers if isinstance(answer, OperationStatus) and answer.state.finished]
     so_far = f"{len(finished)} of {counted(len(answers), 'pod')} confirmed"
-    if (silence := _silence(snapshot, replies, OperationStatus)) is not None:
-        return waiting(Verdict(Reason.PODS_UNREACHABLE, f"{silence}; {so_far}"), retry_after(snapshot))
+    if (silence := _silence(snapshot, replies, OperationStatus, so_far)) is not None:
+        return waiting(silence, retry_after(snapshot))
     if len(finished) < len(answers):
         return waiting(Verdict(Reason.RUNNING, so_far), POLL)
     found = _found(snapshot, replies)
@@ -263,26 +263,28 @@ def _judge(snapshot: DeleteSnapshot, rows: tuple[DeletePodResult, ...], replies:
 def _judge_preview(snapshot: DeleteSnapshot, replies: Replies) -> Next:
     if (end := limit_exceeded(snapshot.run, replies)) is not None:
         return ended(end)
-    if (silence := _silence(snapshot, replies, DeletePreview)) is not None:
-        nothing = "nothing is deleted before every pod has said what would go"
-        return waiting(Verdict(Reason.PODS_UNREACHABLE, f"{silence}; {nothing}"), retry_after(snapshot))
+    nothing = "nothing is deleted before every pod has said what would go"
+    if (silence := _silence(snapshot, replies, DeletePreview, nothing)) is not None:
+        return waiting(silence, retry_after(snapshot))
     if snapshot.run.spec.dry_run:
         return ended(dry_run_end(_found(snapshot, replies), snapshot.members))
     pods = counted(len(snapshot.members), "pod")
     return waiting(Verdict(Reason.RUNNING, f"{pods} would delete within the limit: calling them"), 0.0)
 
 
-def _silence(snapshot: DeleteSnapshot, replies: Replies, wanted: type[Reply]) -> str | None:
+def _silence(snapshot: DeleteSnapshot, replies: Replies, wanted: type[Reply], meanwhile: str) -> Verdict | None:
     """Which pods gave no answer of that type; None: all did."""
-    silent = [member for member in snapshot.members if not isinstance(replies.get(member.name), wanted)]
+    silent = {
+        member.name: replies.get(member.name, member.answer)
+        for member in snapshot.members
+        if not isinstance(replies.get(member.name), wanted)
+    }
     if not silent:
         return None
-    return f"waiting for {enumerate_names(_complaint(member, replies) for member in silent)}"
-
-
-def _complaint(member: Member, replies: Replies) -> str:
-    reply = replies.get(member.name, member.answer)
-    return f"{member.name} ({getattr(reply, 'message', '')})"
+    only_keys = all(isinstance(answer, KeyPending) for answer in silent.values())
+    reason = Reason.KEY_PENDING if only_keys else Reason.PODS_UNREACHABLE
+    pods = enumerate_names(f"{name} ({getattr(answer, 'message', '')})" for name, answer in silent.items())
+    return Verdict(reason, f"waiting for {pods}; {meanwhile}")
 
 
 def _ids(snapshot: DeleteSnapshot) -> tuple[str, ...] | None:

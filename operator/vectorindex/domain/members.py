@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Self
 
 from vectorindex.api import VectorIndex, names
 from vectorindex.api.common import MAX_PODS
@@ -112,6 +112,28 @@ class WrongIdentity(NoAnswer):
     """The pod answered, but as something else."""
 
 
+KEY_ARRIVES = timedelta(minutes=3)
+"""By then a pod has the identity file that its ConfigMap holds: the kubelet takes up to two minutes."""
+
+
+@dataclass(frozen=True)
+class KeyPending(NoAnswer):
+    """The pod does not accept the operator's token."""
+
+    @classmethod
+    def because(cls, refusal: str) -> Self:
+        """``refusal``: what the pod says."""
+        return cls(f"does not accept the operator's token yet ({refusal}): its identity file may be on its way")
+
+    @classmethod
+    def overdue(cls, refusal: str, config_map: str) -> Self:
+        """So it has been for longer than :data:`KEY_ARRIVES`."""
+        return cls(
+            f"does not accept the operator's token ({refusal}), although ConfigMap {config_map} has not changed for 3 "
+            "minutes: see that the pod mounts it and that the clocks agree, then delete the pod"
+        )
+
+
 Answer = IndexState | NoAnswer
 
 
@@ -176,7 +198,8 @@ def _member(pod: Pod, answers: Mapping[str, Answer], *, leaving: bool = False) -
 
 def judge(index: VectorIndex, pod: str, state: IndexState) -> Answer:
     """The state, if the pod gave it as this index; otherwise what it is instead. A pod that a deleted VectorIndex of
-    this name has left is replaced without anybody's help, so it is no wrong one."""
+    this name has left is replaced, or finds this one in its identity file, without anybody's help: so it is no wrong
+    one."""
     identity = state.identity
     if identity is None:
         return WrongIdentity("answers without an identity: it was started without the identity file")
@@ -188,7 +211,7 @@ def judge(index: VectorIndex, pod: str, state: IndexState) -> Answer:
         if answered != value:
             return WrongIdentity(f"answers as another one: its {field} is {answered!r}, not {value!r}")
     if identity.uid != index.metadata.uid:
-        return NoAnswer("belongs to a deleted VectorIndex of this name; if it stays, delete the pod")
+        return NoAnswer("still answers as a deleted VectorIndex of this name; if it does for minutes, delete the pod")
     if state.dimensions != index.spec.dimensions or state.metric != index.spec.metric:
         return WrongIdentity(
             f"holds an index of {state.dimensions} dimensions and metric {state.metric}, "

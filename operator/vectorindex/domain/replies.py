@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from vectorindex.api.common import PodResult, PodState
 from vectorindex.api.reasons import Reason
-from vectorindex.domain.members import Member, NoAnswer
+from vectorindex.domain.members import KeyPending, Member, NoAnswer
 from vectorindex.domain.run import End, Refused, Replies, Reply, updated
 from vectorindex.domain.verdicts import Verdict
 from vectorindex.wire.operations import ALREADY_APPLIED, DeletePreview, OperationState, OperationStatus
@@ -96,7 +96,8 @@ def silent_row(member: Member, before: Row, reply: Reply | None) -> Row:
     answer = reply if reply is not None else member.answer
     if before.state in (PodState.SUCCEEDED, PodState.CANCELLED) or not isinstance(answer, NoAnswer):
         return before
-    return updated(before, state=PodState.UNREACHABLE, message=answer.message)
+    reason = Reason.KEY_PENDING if isinstance(answer, KeyPending) else None
+    return updated(before, state=PodState.UNREACHABLE, reason=reason, message=answer.message)
 
 
 def failure(row: PodResult) -> Verdict | None:

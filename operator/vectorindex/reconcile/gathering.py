@@ -10,9 +10,11 @@ from typing import Any
 
 from vectorindex.api import IndexOptimize, IndexRebuild, VectorIndex, names
 from vectorindex.api.common import UnreadableError
-from vectorindex.dataplane.errors import NotFoundError, SidecarError
+from vectorindex.dataplane.errors import NotFoundError, SidecarError, UnauthorizedError
 from vectorindex.domain.members import (
+    KEY_ARRIVES,
     Answer,
+    KeyPending,
     Member,
     NoAnswer,
     WrongIdentity,
@@ -55,9 +57,23 @@ async def _ask(ports: Ports, index: VectorIndex, endpoint: Endpoint) -> Answer:
     except NotFoundError as error:
         # A sidecar of this index knows it as soon as it listens.
         return WrongIdentity(f"answers as another one: {error}")
+    except UnauthorizedError as error:
+        if error.audience is not None:
+            return WrongIdentity(f"answers as another one: as {error.audience}")
+        return await _key_pending(ports, index, str(error))
     except SidecarError as error:
         return NoAnswer(str(error))
     return judge(index, endpoint.pod, state)
+
+
+async def _key_pending(ports: Ports, index: VectorIndex, refusal: str) -> KeyPending:
+    """Whether the pod has had the time to learn the operator's key, its identity's ConfigMap says."""
+    name = names.identity(index.metadata.name)
+    config_map = await ports.cluster.get("ConfigMap", index.metadata.namespace, name)
+    changed = None if config_map is None else last_apply(config_map)
+    if changed is None or ports.now() - changed < KEY_ARRIVES:
+        return KeyPending.because(refusal)
+    return KeyPending.overdue(refusal, name)
 
 
 async def gather_builds(ports: Ports, namespace: str, index: str) -> list[BuildRun]:

@@ -116,7 +116,7 @@ class IndexReconciler:
 
     async def _gather(self, key: Key, manifest: Manifest, index: VectorIndex) -> IndexSnapshot:
         namespace, name = index.metadata.namespace, index.metadata.name
-        desired = build_owned_objects(index, self._default_image)
+        desired = build_owned_objects(index, self._default_image, self._ports.public_keys())
         live = await asyncio.gather(
             *(self._ports.cluster.get(each["kind"], namespace, each["metadata"]["name"]) for each in desired)
         )

@@ -1,4 +1,5 @@
-"""What the loop needs of the world: Kubernetes, the sidecars, and a clock. Tests put a simulated world behind them."""
+"""What the loop needs of the world: Kubernetes, the sidecars, a clock, and the operator's keys. Tests put a simulated
+world behind them."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from vectorindex.wire.endpoint import Endpoint
+from vectorindex.wire.identity import PublicKey
 from vectorindex.wire.operations import DeletePreview, DeleteRequest, OperationBody, OperationStatus
 from vectorindex.wire.state import Configuration, IndexState
 
@@ -56,3 +58,5 @@ class Ports:
     sidecars: SidecarPort
     now: Callable[[], datetime]
     """The time in whole seconds of UTC, as the API keeps times."""
+    public_keys: Callable[[], tuple[PublicKey, ...]]
+    """With these the pods check the operator's tokens."""

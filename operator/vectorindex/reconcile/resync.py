@@ -1,10 +1,12 @@
-"""The resync: at the start and every five minutes everything is listed again, whatever events were lost."""
+"""The resync: at the start, every five minutes, and when asked for, everything is listed again, whatever events were
+lost."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from vectorindex.api import names
 from vectorindex.cluster.errors import ClusterError
@@ -46,6 +48,7 @@ class Resync:
         self._clock = clock
         self._last: float | None = None
         self.tried = asyncio.Event()
+        self._asked = asyncio.Event()
 
     @property
     def age(self) -> float | None:
@@ -56,6 +59,7 @@ class Resync:
         """Resync until cancelled."""
         self._last = self._clock()
         while True:
+            self._asked.clear()
             try:
                 await self.once()
             except ClusterError as error:
@@ -65,7 +69,12 @@ class Resync:
                 self._last = self._clock()
                 pause = INTERVAL
             self.tried.set()
-            await asyncio.sleep(pause)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), pause)
+
+    def ask(self) -> None:
+        """The next resync comes at once."""
+        self._asked.set()
 
     async def once(self) -> None:
         """List everything that is watched, once. Raises ClusterError.

@@ -19,7 +19,7 @@ from vectorindex.cluster.errors import ClusterError, ConflictError, NotFoundErro
 from vectorindex.dataplane import errors as dataplane
 from vectorindex.domain import build, build_line, delete
 from vectorindex.domain.ids import read_ids
-from vectorindex.domain.members import Member, NoAnswer
+from vectorindex.domain.members import KeyPending, Member, NoAnswer
 from vectorindex.domain.missing import with_missing
 from vectorindex.domain.rollout import Rollout
 from vectorindex.domain.run import (
@@ -296,6 +296,8 @@ async def _call(ports: Ports, call: Call) -> Reply:
             except dataplane.NotFoundError:
                 pass  # a new volume, or the start never arrived
         return await sidecars.start(call.endpoint, call.operation, call.body)
+    except dataplane.UnauthorizedError as error:
+        return KeyPending.because(str(error))
     except dataplane.OtherRequestError as error:
         return Refused(str(error), other=True)
     except dataplane.RefusedError as error:

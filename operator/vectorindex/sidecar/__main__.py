@@ -17,18 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
-from pydantic import ValidationError
 
 from vectorindex.engine.errors import EngineError
 from vectorindex.sidecar import commands, log, memory
+from vectorindex.sidecar.access import Access
 from vectorindex.sidecar.app import make_app
 from vectorindex.sidecar.catalog import Catalog
 from vectorindex.sidecar.container import container_limits
 from vectorindex.sidecar.errors import CommandFailed, StartRefused
 from vectorindex.sidecar.fence import Fence
+from vectorindex.sidecar.identity import OwnIdentity
 from vectorindex.sidecar.volume import Volume
 from vectorindex.wire import environment
-from vectorindex.wire.identity import Identity
 
 _SHUTDOWN_SECONDS = 5.0
 _SWITCH_SECONDS = 0.0005
@@ -37,13 +37,12 @@ _SWITCH_SECONDS = 0.0005
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line says; ``pod`` is the environment's POD_NAME."""
+    """What the command line says."""
 
     data_dir: Path
     host: str
     port: int
-    identity: Identity | None
-    pod: str
+    identity: OwnIdentity | None
 
 
 def main() -> None:
@@ -86,8 +85,9 @@ def _settings(arguments: list[str]) -> Settings:
             f"--host {given.host} can be reached by others, and nothing checks who they are: "
             "listen on 127.0.0.1, or say --insecure if that is meant"
         )
-    identity = _read_identity(given.identity) if given.identity is not None else None
-    return Settings(given.data_dir, given.host, given.port, identity, os.environ.get(environment.POD_NAME, ""))
+    pod = os.environ.get(environment.POD_NAME, "")
+    identity = OwnIdentity(given.identity, pod) if given.identity is not None else None
+    return Settings(given.data_dir, given.host, given.port, identity)
 
 
 def _is_loopback(host: str) -> bool:
@@ -97,22 +97,13 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _read_identity(path: Path) -> Identity:
-    try:
-        return Identity.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise StartRefused(f"the identity file cannot be read: {error}") from error
-    except ValidationError as error:
-        raise StartRefused(f"the identity file {path} is not valid: {error}") from error
-
-
 async def _serve(settings: Settings) -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
     allowed = memory.allowance()
     log.info("limits", cpus=container_limits().cpus, memory="unknown" if allowed is None else allowed.limit)
     volume = Volume(settings.data_dir)
     try:
-        catalog = Catalog(volume, settings.identity, settings.pod)
+        catalog = Catalog(volume, settings.identity)
         fence = Fence(volume.epoch, required=settings.identity is not None)
         catalog.prepare()
         await _serve_until_told(settings, catalog, fence)
@@ -125,9 +116,11 @@ async def _serve_until_told(settings: Settings, catalog: Catalog, fence: Fence) 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    runner = web.AppRunner(make_app(catalog, fence), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+    access = Access(settings.identity)
+    application = make_app(catalog, access, fence)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
     await runner.setup()
-    loading = None
+    background: list[asyncio.Task[None]] = []
     try:
         site = web.TCPSite(runner, settings.host, settings.port)
         await _listen(site, settings)
@@ -135,7 +128,10 @@ async def _serve_until_told(settings: Settings, catalog: Catalog, fence: Fence) 
         log.info("listening", host=settings.host, port=port, volume=catalog.volume_id, boot=catalog.boot_id)
         sys.stdout.write(f"vectorindex-sidecar listens on http://{_in_url(settings.host)}:{port}\n")
         sys.stdout.flush()
+        if settings.identity is not None:
+            background.append(asyncio.create_task(settings.identity.follow()))
         loading = asyncio.create_task(catalog.start())
+        background.append(loading)
         stopping = asyncio.create_task(told.wait())
         await asyncio.wait([loading, stopping], return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
@@ -146,9 +142,9 @@ async def _serve_until_told(settings: Settings, catalog: Catalog, fence: Fence) 
         log.info("stopping")
         await site.stop()
     finally:
-        if loading is not None:
-            loading.cancel()
-            await asyncio.wait([loading])
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
         await catalog.stop_operations()
         await runner.cleanup()
         await catalog.stop()

@@ -16,19 +16,21 @@ from vectorindex.engine.errors import (
     TargetExists,
 )
 from vectorindex.sidecar import log, routes_data, routes_items, routes_operations, routes_snapshots
+from vectorindex.sidecar.access import Access
 from vectorindex.sidecar.catalog import Catalog
-from vectorindex.sidecar.errors import RequestError, TooManyRequests
+from vectorindex.sidecar.errors import RequestError, TooManyRequests, Unauthorized
 from vectorindex.sidecar.fence import Fence
 from vectorindex.sidecar.limits import MAX_BODIES_BYTES, MAX_BODY_BYTES
 
 
-def make_app(catalog: Catalog, fence: Fence) -> web.Application:
+def make_app(catalog: Catalog, access: Access, fence: Fence) -> web.Application:
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_guarded()])
     app[_CATALOG] = catalog
-    app.add_routes(routes_data.routes(catalog))
+    app.add_routes(routes_data.routes(catalog, access))
     app.add_routes(routes_items.routes(catalog))
-    app.add_routes(routes_operations.routes(catalog, fence))
-    app.add_routes(routes_snapshots.routes(catalog))
+    # Who calls is asked before the fence, on which a token that is not accepted must leave no mark.
+    app.add_routes(access.for_operator(routes_operations.routes(catalog, fence)))
+    app.add_routes(access.for_operator(routes_snapshots.routes(catalog)))
     return app
 
 
@@ -84,7 +86,8 @@ def _refused(request: web.Request, error: Exception) -> web.Response:
         answer |= error.fields
     if request.path.startswith("/v1/"):
         answer["volume_id"] = request.app[_CATALOG].volume_id
-    return web.json_response(answer, status=status)
+    headers = {"WWW-Authenticate": error.challenge} if isinstance(error, Unauthorized) else None
+    return web.json_response(answer, status=status, headers=headers)
 
 
 def _status_of(error: EngineError) -> int:

@@ -18,6 +18,7 @@ from vectorindex.engine.folders import remove_unfinished
 from vectorindex.engine.params import IndexSpec, Metric, Parameters
 from vectorindex.sidecar import convert, log
 from vectorindex.sidecar.errors import Forbidden, NotFound, StartRefused, Unavailable
+from vectorindex.sidecar.identity import OwnIdentity
 from vectorindex.sidecar.index import OPEN_ERRORS, Index
 from vectorindex.sidecar.snapshots import Snapshots
 from vectorindex.sidecar.volume import Volume
@@ -27,21 +28,21 @@ from vectorindex.wire.state import PodIdentity
 
 
 class Catalog:
-    def __init__(self, volume: Volume, identity: Identity | None, pod: str) -> None:
+    def __init__(self, volume: Volume, identity: OwnIdentity | None) -> None:
         self.volume_id = volume.id
         self.boot_id = str(uuid.uuid4())
-        self.identity = identity
-        self._pod = (
-            PodIdentity(namespace=identity.namespace, index=identity.index, uid=identity.uid, pod=pod)
-            if identity
-            else None
-        )
+        self._identity = identity
         self.snapshots = Snapshots(volume.snapshots, volume.id)
         self._folder = volume.indexes
         self._open: dict[str, Index] = {}
         self._refused: dict[str, str] = {}
         self._loading: set[str] = set()
         self._changes = asyncio.Lock()  # create, load, close and destroy, one at a time
+
+    @property
+    def identity(self) -> Identity | None:
+        """What the identity file says now; None: the sidecar was started by hand, without one."""
+        return self._identity.says if self._identity is not None else None
 
     def prepare(self) -> None:
         """Find the indexes of the volume, or make the one of the identity. Raises StartRefused if another one is there.
@@ -50,8 +51,8 @@ class Catalog:
         remove_unfinished(self._folder)
         self.snapshots.prepare()
         names = folders.index_names(self._folder)
-        if self.identity is not None:
-            wanted = self.identity.index
+        if (says := self.identity) is not None:
+            wanted = says.index
             others = [name for name in names if name != wanted]
             if others:
                 raise StartRefused(
@@ -59,7 +60,7 @@ class Catalog:
                     "give the pod its own volume, or an empty one"
                 )
             if not names:
-                self._create_folder(wanted, self.identity.dimensions, self.identity.metric, self.identity.parameters)
+                self._create_folder(wanted, says.dimensions, says.metric, says.parameters)
                 names = [wanted]
         self._loading.update(names)
 
@@ -92,6 +93,7 @@ class Catalog:
         problems = [f"index {name} is being loaded" for name in sorted(self._loading)]
         problems += [f"index {name} cannot be loaded: {why}" for name, why in sorted(self._refused.items())]
         problems += _problems((name, self._open[name].searchers.problem) for name in self.names())
+        problems += filter(None, (self._mismatch(index.spec) for index in self._open.values()))
         return "; ".join(problems) or None
 
     def failed(self) -> str | None:
@@ -167,19 +169,26 @@ class Catalog:
             self._refused[name] = str(error)
             log.warning("index-refused", index=name, why=error)
 
+    def _pod(self) -> PodIdentity | None:
+        return self._identity.pod if self._identity is not None else None
+
     def _check_identity(self, spec: IndexSpec) -> None:
-        """Raises StartRefused when the index is not the identity's. Its UID may be: an index that was created again
-        takes its volumes back."""
-        if self.identity is None:
-            return
+        """Raises StartRefused when the index is not the identity's."""
+        if (problem := self._mismatch(spec)) is not None:
+            raise StartRefused(problem)
+
+    def _mismatch(self, spec: IndexSpec) -> str | None:
+        """Why the index is not the identity's. Its UID may be another: an index that was created again takes its
+        volumes back."""
+        says = self.identity
         held = (spec.dimensions, spec.metric.value)
-        wanted = (self.identity.dimensions, self.identity.metric.value)
-        if held != wanted:
-            raise StartRefused(
-                f"this volume holds the index {spec.name} with {held[0]} dimensions and metric {held[1]}, "
-                f"but the identity says {wanted[0]} and {wanted[1]}: "
-                "give the pod an empty volume, or restore the VectorIndex's values"
-            )
+        if says is None or held == (says.dimensions, says.metric.value):
+            return None
+        return (
+            f"this volume holds the index {spec.name} with {held[0]} dimensions and metric {held[1]}, "
+            f"but the identity says {says.dimensions} and {says.metric.value}: "
+            "give the pod an empty volume, or restore the VectorIndex's values"
+        )
 
 
 def _problems(pairs: Iterable[tuple[str, str | None]]) -> list[str]:

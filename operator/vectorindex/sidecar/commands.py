@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     where = taking.add_mutually_exclusive_group(required=True)
     _add_data_dir(where, required=False)
     where.add_argument("--url", help="the sidecar that serves the index, for example http://127.0.0.1:8080")
+    taking.add_argument("--token", help="with --url, for a pod: what `vectorindex-operator token` prints")
     taking.add_argument("--index", required=True, metavar="NAME")
     placed = "it must not exist; with --url a name below the volume's snapshots/NAME/"
     taking.add_argument("--to", required=True, metavar="FOLDER", help=placed)
@@ -123,7 +124,7 @@ def _export(given: argparse.Namespace) -> str:
 
 def _snapshot(given: argparse.Namespace) -> str:
     if given.url is not None:
-        taken = asyncio.run(_ask_for_snapshot(given.url, given.index, given.to))
+        taken = asyncio.run(_ask_for_snapshot(given.url, given.token, given.index, given.to))
         return (
             f"snapshot of index {given.index} at {taken.sequence:,}: {taken.counts.live:,} items,"
             f" {taken.bytes:,} bytes, in {taken.path} of the volume {taken.volume_id}"
@@ -146,12 +147,13 @@ def _restore(given: argparse.Namespace) -> str:
     return f"restored index {made.spec.name} at {made.sequence:,}: {made.counts.live:,} items, {described.size:,} bytes"
 
 
-async def _ask_for_snapshot(url: str, index: str, name: str) -> SnapshotStatus:
+async def _ask_for_snapshot(url: str, token: str | None, index: str, name: str) -> SnapshotStatus:
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=_SNAPSHOT_SECONDS)
     body = SnapshotRequest.model_construct(name=name).to_json()  # the sidecar judges it
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     try:
         async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
+            aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
             session.post(f"{url.rstrip('/')}/v1/indexes/{index}/snapshots", json=body) as response,
         ):
             content = await response.read()

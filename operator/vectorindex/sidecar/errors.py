@@ -20,6 +20,21 @@ class BadRequest(RequestError):
     status = 400
 
 
+class Unauthorized(RequestError):
+    """The request does not come in the name of one who may make it. ``challenge``: of the header WWW-Authenticate;
+    ``audience``: who this pod is, where the token is for another one."""
+
+    status = 401
+
+    def __init__(
+        self, message: str, challenge: str = 'Bearer error="invalid_token"', audience: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.challenge = challenge
+        if audience is not None:
+            self.fields = {"audience": audience}
+
+
 class Forbidden(RequestError):
     status = 403
 

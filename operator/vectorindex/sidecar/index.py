@@ -54,9 +54,10 @@ class Index:
         snapshots: Path,
         volume_id: str,
         boot_id: str,
-        identity: PodIdentity | None,
+        identity: Callable[[], PodIdentity | None],
     ) -> None:
         self.name = spec.name
+        self.spec = spec
         self.dimensions = spec.dimensions
         self.store = store
         self.searchers = Searchers(self.name, spec.dimensions, writer, store)
@@ -82,7 +83,7 @@ class Index:
         snapshots: Path,
         volume_id: str,
         boot_id: str,
-        identity: PodIdentity | None,
+        identity: Callable[[], PodIdentity | None],
         check: Callable[[IndexSpec], None],
     ) -> Index:
         """Open the index in ``folder``, start its searcher and take its unfinished operations up again. Its snapshots
@@ -300,7 +301,7 @@ class Index:
         return IndexState(
             volume_id=self._volume_id,
             boot_id=self._boot_id,
-            identity=self._identity,
+            identity=self._identity(),
             index_name=self.name,
             dimensions=self.dimensions,
             metric=status.spec.metric.value,

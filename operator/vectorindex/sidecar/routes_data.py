@@ -8,6 +8,7 @@ from aiohttp import web
 
 from vectorindex.engine.session import SessionMode
 from vectorindex.sidecar import requests
+from vectorindex.sidecar.access import Access
 from vectorindex.sidecar.catalog import Catalog
 from vectorindex.sidecar.errors import BadRequest, RequestError, TooLarge, Unavailable
 from vectorindex.sidecar.index import ID_BYTES, Index
@@ -23,8 +24,8 @@ from vectorindex.wire.operations import (
 _JSON = {"Content-Type": "application/json"}
 
 
-def routes(catalog: Catalog) -> list[web.RouteDef]:
-    api = _DataApi(catalog)
+def routes(catalog: Catalog, access: Access) -> list[web.RouteDef]:
+    api = _DataApi(catalog, access)
     return [
         web.get("/", api.liveness),
         web.get("/healthz", api.liveness),
@@ -39,16 +40,16 @@ def routes(catalog: Catalog) -> list[web.RouteDef]:
         web.post("/ingest/batch", api.ingest_batch),
         web.post("/finalize", api.finalize),
         web.post("/delete", api.delete),
-        web.post("/rebuild", api.rebuild),
-        web.post("/optimize", api.optimize),
+        *access.for_operator([web.post("/rebuild", api.rebuild), web.post("/optimize", api.optimize)]),
         web.post("/search.bin", api.search),
         web.post("/search/batch.bin", api.search_batch),
     ]
 
 
 class _DataApi:
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, access: Access) -> None:
         self._catalog = catalog
+        self._access = access
 
     async def liveness(self, _: web.Request) -> web.Response:
         failed = self._catalog.failed()
@@ -106,6 +107,8 @@ class _DataApi:
 
     async def open_session(self, request: web.Request) -> web.Response:
         body = await requests.read(request, requests.InitBody)
+        if body.mode is SessionMode.BUILD:
+            self._access.require_operator(request)
         index = self._catalog.get(body.index_name)
         if body.mode is SessionMode.BUILD and self._catalog.identity is not None:
             await index.operations.refuse_while_busy("replacing every item")

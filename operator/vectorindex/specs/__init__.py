@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from vectorindex.api import VectorIndex
@@ -9,6 +10,7 @@ from vectorindex.specs.identity import build_identity
 from vectorindex.specs.pdb import build_pod_disruption_budget
 from vectorindex.specs.service import build_pods_service, build_service
 from vectorindex.specs.statefulset import build_stateful_set
+from vectorindex.wire.identity import PublicKey
 
 __all__ = [
     "build_identity",
@@ -20,14 +22,16 @@ __all__ = [
 ]
 
 
-def build_owned_objects(index: VectorIndex, default_image: str) -> tuple[dict[str, Any], ...]:
+def build_owned_objects(
+    index: VectorIndex, default_image: str, public_keys: Sequence[PublicKey]
+) -> tuple[dict[str, Any], ...]:
     """All of them in the order to apply: what the pods need comes before the StatefulSet that makes them. Pods of
     ``spec.podSelector`` are the user's own, and so is all that makes them: they need no more than their identity."""
     managed = index.spec.managed
     if managed is None:
-        return (build_identity(index),)
+        return (build_identity(index, public_keys),)
     return (
-        build_identity(index),
+        build_identity(index, public_keys),
         build_pods_service(index),
         build_service(index),
         build_pod_disruption_budget(index),

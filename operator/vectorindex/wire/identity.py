@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import Field
 
@@ -26,9 +27,19 @@ class GraphParameters(WireModel):
     rng_seed: int | None = Field(default=None, ge=0, le=2**31 - 1)
 
 
+class PublicKey(WireModel):
+    """A key that tokens are checked with: an Ed25519 key as a JWK (RFC 8037); ``kid`` is its thumbprint (RFC 7638)."""
+
+    kty: Literal["OKP"] = "OKP"
+    crv: Literal["Ed25519"] = "Ed25519"
+    kid: str
+    x: str = Field(pattern="^[A-Za-z0-9_-]{43}$")
+
+
 class Identity(WireModel):
     """The content of ``identity.json``. A volume belongs to one index: name, dimensions and metric must agree with
-    what it holds; the UID may change, so that an index that was created again takes its volumes back."""
+    what it holds; the UID may change, so that an index that was created again takes its volumes back. ``public_keys``:
+    of whoever may make the operator's calls; the one that signs, and the one that will."""
 
     namespace: str
     index: str
@@ -36,3 +47,4 @@ class Identity(WireModel):
     dimensions: int = Field(ge=1, le=65_536)
     metric: Metric
     parameters: GraphParameters = GraphParameters()
+    public_keys: tuple[PublicKey, ...] = ()

@@ -28,7 +28,7 @@ class Operator:
         options: Sequence[str] = (),
     ) -> None:
         self.namespace, self.lease, self.pod = namespace, lease, pod
-        self._kubeconfig, self._log, self._options = kubeconfig, log, options
+        self.kubeconfig, self._log, self._options = kubeconfig, log, options
         self.default_image = IMAGE
         self._process: subprocess.Popen[bytes] | None = None
         with socket.socket() as free:
@@ -38,17 +38,17 @@ class Operator:
     def another(self, pod: str) -> Operator:
         """Another pod of the same release; it is not started."""
         log = self._log.with_name(f"{pod}.log")
-        return Operator(self._kubeconfig, self.namespace, log, self.lease, pod, self._options)
+        return Operator(self.kubeconfig, self.namespace, log, self.lease, pod, self._options)
 
     def start(self) -> None:
-        environment = {"KUBECONFIG": str(self._kubeconfig), "POD_NAME": self.pod, "POD_UID": f"uid-of-{self.pod}"}
+        environment = {"KUBECONFIG": str(self.kubeconfig), "POD_NAME": self.pod, "POD_UID": f"uid-of-{self.pod}"}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "vectorindex.cli.operator", "--namespace", self.namespace),
                     *("--health-host", "127.0.0.1", "--health-port", str(self._port)),
                     *("--default-image", self.default_image),
-                    *("--lease-namespace", self.namespace, "--lease-name", self.lease, *self._options),
+                    *("--operator-namespace", self.namespace, "--lease-name", self.lease, *self._options),
                 ],
                 stdout=log,
                 stderr=log,

@@ -26,7 +26,9 @@ from vectorindex.api.common import API_VERSION
 from vectorindex.api.names import CONTAINER
 from vectorindex.dataplane.items import Replicas, SidecarIndex
 from vectorindex.dataplane.operations import Sidecars
+from vectorindex.dataplane.tokens import Signer
 from vectorindex.dataplane.transport import Transport
+from vectorindex.domain.keyring import CURRENT, SECRET, read_key
 from vectorindex.wire.endpoint import Endpoint
 from vectorindex.wire.operations import OperationStatus
 from vectorindex.wire.state import IndexState
@@ -48,9 +50,15 @@ class Sidecar:
 
     def start(self, identity: str) -> None:
         """Start it, and return when it is ready."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / "identity.json").write_text(identity)
+        self.mount(identity)
         self.restart()
+
+    def mount(self, identity: str) -> None:
+        """The identity file holds this from now on, all at once, as when the kubelet brings a ConfigMap up to date."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        draft = self._folder / "identity.new"
+        draft.write_text(identity)
+        draft.rename(self._folder / "identity.json")
 
     def restart(self) -> None:
         with (self._folder / "log").open("ab") as log:
@@ -219,6 +227,17 @@ class World:
         self._sidecars[pod].restart()
         self.node.set_ready(self.namespace, pod, True, restarts=1)
 
+    def identity(self, index: str) -> str:
+        """The identity file of an index, as its ConfigMap has it."""
+        config_map = self.api.get(f"/api/v1/namespaces/{self.namespace}/configmaps/{index}-identity")
+        content: str = config_map["data"]["identity.json"]
+        return content
+
+    def remount(self, index: str) -> None:
+        """The kubelet brings the identity files of the index's pods up to date."""
+        for sidecar in self._of(index):
+            sidecar.mount(self.identity(index))
+
     def load(self, index: str, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """Write the items to every pod."""
 
@@ -242,17 +261,30 @@ class World:
 
     def states(self, index: str) -> list[IndexState]:
         async def ask(transport: Transport) -> list[IndexState]:
-            sidecars = Sidecars(transport)
+            sidecars = self._sidecars_of_operator(transport)
             return [await sidecars.state(each.endpoint) for each in self._of(index)]
 
         return self._call(ask)
 
     def operations(self, pod: str) -> dict[str, OperationStatus]:
         async def ask(transport: Transport) -> dict[str, OperationStatus]:
-            listed = await Sidecars(transport).operations(self._sidecars[pod].endpoint)
+            listed = await self._sidecars_of_operator(transport).operations(self._sidecars[pod].endpoint)
             return {operation.id: operation for operation in listed.operations}
 
         return self._call(ask)
+
+    @property
+    def secret(self) -> str:
+        """The path of the operator's Secret."""
+        return f"/api/v1/namespaces/{self.namespace}/secrets/{SECRET}"
+
+    def _sidecars_of_operator(self, transport: Transport) -> Sidecars:
+        """The sidecars, called in the operator's name."""
+        key = read_key(self.api.get(self.secret), CURRENT)
+        assert not isinstance(key, str), key
+        signer = Signer(time.time)
+        signer.use(key)
+        return Sidecars(transport, signer.headers)
 
     def _of(self, index: str) -> list[Sidecar]:
         return [self._sidecars[pod] for pod in sorted(self._sidecars) if self._sidecars[pod].endpoint.index == index]

@@ -12,6 +12,9 @@ from vectorindex.api.common import API_VERSION
 from vectorindex.api.names import FIELD_MANAGER
 from vectorindex.domain.children import Step, plan
 from vectorindex.specs import build_owned_objects
+from vectorindex.wire.identity import PublicKey
+
+KEYS = (PublicKey(kid="signs", x="A" * 43),)
 
 IMAGE = "vectorindex:test"
 PLURALS = {
@@ -80,7 +83,7 @@ def apply(api: Api, owned: Object, **query: str) -> Object:
 
 def test_they_are_taken_as_they_are_and_applying_them_again_changes_nothing(api: Api, namespace: str) -> None:
     index = create_index(api, namespace)
-    objects = build_owned_objects(index, IMAGE)
+    objects = build_owned_objects(index, IMAGE, KEYS)
     first = [apply(api, owned) for owned in objects]
     again = [apply(api, owned) for owned in objects]
 
@@ -132,7 +135,7 @@ def test_what_is_taken_out_of_the_spec_is_taken_out_of_the_pods(
         managed = created.spec.managed.to_dict() | changes
         spec = {**created.spec.to_dict(), "managed": {key: each for key, each in managed.items() if each is not None}}
         index = VectorIndex.read({"metadata": created.metadata.to_dict(), "spec": spec})
-        return build_owned_objects(index, IMAGE)[-1]
+        return build_owned_objects(index, IMAGE, KEYS)[-1]
 
     stored = apply(api, stateful_set(before))
     assert plan(stateful_set(before), stored).step is Step.KEEP
@@ -142,7 +145,7 @@ def test_what_is_taken_out_of_the_spec_is_taken_out_of_the_pods(
 
 
 def test_fields_of_others_survive_and_ours_are_put_right(api: Api, namespace: str) -> None:
-    service = build_owned_objects(create_index(api, namespace), IMAGE)[2]
+    service = build_owned_objects(create_index(api, namespace), IMAGE, KEYS)[2]
     apply(api, service)
     path = f"/api/v1/namespaces/{namespace}/services/{LONGEST}"
     drift: Any = {"metadata": {"annotations": {"team": "a"}}, "spec": {"selector": {"vectorindex.io/index": "other"}}}
@@ -158,7 +161,7 @@ def test_the_pods_meet_the_restricted_pod_security_standard(api: Api, namespace:
         f"/api/v1/namespaces/{namespace}",
         {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}},
     )
-    template = build_owned_objects(create_index(api, namespace), IMAGE)[-1]["spec"]["template"]
+    template = build_owned_objects(create_index(api, namespace), IMAGE, KEYS)[-1]["spec"]["template"]
     volumes = [*template["spec"]["volumes"], {"name": "data", "persistentVolumeClaim": {"claimName": "data-0"}}]
     pod: Object = {
         "apiVersion": "v1",

@@ -38,6 +38,8 @@ def test_defaults_install_crds_rights_and_one_operator(render: Render) -> None:
             ("ServiceAccount", "operators", NAME),
             ("ClusterRole", "", NAME),
             ("ClusterRoleBinding", "", NAME),
+            ("Role", "operators", f"{NAME}-key"),
+            ("RoleBinding", "operators", f"{NAME}-key"),
             ("Role", "operators", f"{NAME}-lease"),
             ("RoleBinding", "operators", f"{NAME}-lease"),
             ("ClusterRole", "", f"{NAME}-view"),

@@ -23,7 +23,8 @@ RIGHTS: dict[tuple[str, str], set[str]] = {
 }
 """(API group, resource) → verbs."""
 LEASE = {("coordination.k8s.io", f"leases/{NAME}"): {"get", "create", "update"}}
-"""In the namespace of the release, and for this one object."""
+KEY = {("", "secrets/vectorindex-operator-key"): {"get", "create", "patch"}}
+"""In the namespace of the release, and each for this one object."""
 
 
 def rights(role: Object) -> dict[tuple[str, str], set[str]]:
@@ -47,8 +48,8 @@ def test_the_whole_cluster_by_one_cluster_role(render: Render) -> None:
     assert rights(role) == RIGHTS
     (binding,) = of_kind(rendered, "ClusterRoleBinding")
     assert_binds(binding, "ClusterRole")
-    assert [rights(each) for each in of_kind(rendered, "Role")] == [LEASE]
-    assert len(of_kind(rendered, "RoleBinding")) == 1
+    assert [rights(each) for each in of_kind(rendered, "Role")] == [KEY, LEASE]
+    assert len(of_kind(rendered, "RoleBinding")) == 2
     assert not [argument for argument in deployment_arguments(rendered) if argument.startswith("--namespace")]
 
 
@@ -68,13 +69,16 @@ def test_some_namespaces_by_roles_and_nothing_cluster_wide(render: Render, names
 
 
 @pytest.mark.parametrize("setting", ["crds.enabled=true", "watchNamespaces={operators,team-a}"])
-def test_its_lease_and_no_other_where_it_runs(render: Render, setting: str) -> None:
+@pytest.mark.parametrize(("name", "wanted"), [(f"{NAME}-lease", LEASE), (f"{NAME}-key", KEY)], ids=["lease", "key"])
+def test_its_lease_and_its_key_and_no_others_where_it_runs(
+    render: Render, setting: str, name: str, wanted: dict[tuple[str, str], set[str]]
+) -> None:
     rendered = render(setting)
-    (role,) = [each for each in of_kind(rendered, "Role") if each["metadata"]["name"] == f"{NAME}-lease"]
-    (binding,) = [each for each in of_kind(rendered, "RoleBinding") if each["metadata"]["name"] == f"{NAME}-lease"]
+    (role,) = [each for each in of_kind(rendered, "Role") if each["metadata"]["name"] == name]
+    (binding,) = [each for each in of_kind(rendered, "RoleBinding") if each["metadata"]["name"] == name]
     assert role["metadata"]["namespace"] == binding["metadata"]["namespace"] == "operators"
-    assert rights(role) == LEASE
-    assert_binds(binding, "Role", f"{NAME}-lease")
+    assert rights(role) == wanted
+    assert_binds(binding, "Role", name)
 
 
 def test_no_wildcard_no_secret_no_exec_whatever_is_set(render: Render) -> None:

@@ -13,20 +13,20 @@ ENVIRONMENT = {"VECTORINDEX_IMAGE": "image", "POD_NAMESPACE": "operators"}
 
 def test_in_its_pod_it_needs_no_option() -> None:
     options = parse_options([], ENVIRONMENT)
-    assert (options.lease_namespace, options.lease_name) == ("operators", "vectorindex-operator")
+    assert (options.operator_namespace, options.lease_name) == ("operators", "vectorindex-operator")
     assert options.timing == Timing(duration=15, renew_deadline=10.0, retry=2.0)
     assert options.namespaces == ()
 
 
 def test_an_option_counts_more_than_the_environment() -> None:
-    options = parse_options(["--lease-namespace", "here", "--default-image", "mine"], ENVIRONMENT)
-    assert (options.lease_namespace, options.default_image) == ("here", "mine")
+    options = parse_options(["--operator-namespace", "here", "--default-image", "mine"], ENVIRONMENT)
+    assert (options.operator_namespace, options.default_image) == ("here", "mine")
 
 
 @pytest.mark.parametrize(
     ("arguments", "environment", "complaint"),
     [
-        ([], {"VECTORINDEX_IMAGE": "image"}, "say in which namespace the Lease is"),
+        ([], {"VECTORINDEX_IMAGE": "image"}, "the following arguments are required: --operator-namespace"),
         ([], {"POD_NAMESPACE": "operators"}, "give the sidecar's image"),
         (["--renew-deadline", "15"], ENVIRONMENT, "each of these must be shorter than the next"),
         (["--retry-period", "0"], ENVIRONMENT, "each of these must be shorter than the next"),

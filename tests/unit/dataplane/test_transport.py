@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from vectorindex.dataplane.errors import (
     OtherRequestError,
     RefusedError,
     SidecarError,
+    UnauthorizedError,
     UnreachableError,
 )
 from vectorindex.dataplane.operations import Sidecars
@@ -52,6 +54,7 @@ async def answering(status: int, text: str) -> AsyncIterator[str]:
 @pytest.mark.parametrize(
     ("status", "text", "error", "words"),
     [
+        pytest.param(401, '{"detail": "no token"}', UnauthorizedError, "no token", id="not in our name"),
         pytest.param(404, '{"detail": "no such index"}', NotFoundError, "no such index", id="not found"),
         pytest.param(409, '{"detail": "another body"}', OtherRequestError, "another body", id="another request"),
         pytest.param(409, '{"detail": "over", "epoch": 3, "seen": 4}', FencedError, "over", id="another leader"),
@@ -70,6 +73,14 @@ async def test_answers_become_errors(status: int, text: str, error: type[Sidecar
             await transport.call("GET", url)
     assert type(raised.value) is error
     assert words in str(raised.value)
+
+
+@pytest.mark.parametrize("answer", [{}, {"audience": "shop/vi/vi-1"}], ids=["key", "audience"])
+async def test_a_pod_that_is_called_by_anothers_name_says_its_own(answer: dict[str, str]) -> None:
+    async with answering(401, json.dumps({"detail": "no", **answer})) as url, Transport() as transport:
+        with pytest.raises(UnauthorizedError) as raised:
+            await transport.call("GET", url)
+    assert raised.value.audience == answer.get("audience")
 
 
 async def test_an_answer_is_json() -> None:

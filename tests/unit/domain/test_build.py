@@ -22,7 +22,7 @@ from tests.unit.domain.given import (
 )
 from vectorindex.api.builds import BuildStatus
 from vectorindex.domain.build import decide, summarize
-from vectorindex.domain.members import NoAnswer
+from vectorindex.domain.members import KeyPending, NoAnswer
 from vectorindex.domain.rollout import Rollout
 from vectorindex.domain.run import Begin, BuildRun, End, Refused, Replies, Wait, Work
 from vectorindex.wire.operations import GraphResult, OperationState, OptimizeBody, RebuildBody
@@ -285,6 +285,14 @@ def test_how_long_a_pod_still_takes(
             "vi-1 (2 of 3): connection refused",
             33,
             id="down in the middle",
+        ),
+        pytest.param(
+            ("Succeeded", "Running", "Pending"),
+            {"vi-1": KeyPending.because("unknown")},
+            "KeyPending",
+            "vi-1 (2 of 3): does not accept the operator's token yet (unknown)",
+            33,
+            id="it does not know the key yet",
         ),
         pytest.param(
             ("Succeeded", "Running", "Pending"),

@@ -25,7 +25,7 @@ from vectorindex.api.indexdelete import IndexDeleteStatus
 from vectorindex.api.reasons import Reason
 from vectorindex.domain.delete import DeleteSnapshot, Request, build_request, decide, summarize
 from vectorindex.domain.ids import Missing
-from vectorindex.domain.members import Member, NoAnswer, WrongIdentity
+from vectorindex.domain.members import KeyPending, Member, NoAnswer, WrongIdentity
 from vectorindex.domain.run import Begin, End, Refused, Verb, Wait, Work
 from vectorindex.domain.verdicts import Verdict
 from vectorindex.wire.operations import OperationState, OperationStatus
@@ -159,6 +159,20 @@ def failed(ordinal: int, reason: str, message: str = "it says why") -> Operation
             "vi-1 (connection refused)",
             True,
             id="one pod is down",
+        ),
+        pytest.param(
+            {"vi-0": deleted(0, True, True, True), **dict.fromkeys(("vi-1", "vi-2"), KeyPending.because("unknown"))},
+            "KeyPending",
+            "vi-2 (does not accept the operator's token yet (unknown)",
+            True,
+            id="two pods do not know the key yet",
+        ),
+        pytest.param(
+            {"vi-0": KeyPending.because("unknown"), "vi-1": NoAnswer("connection refused")},
+            "PodsUnreachable",
+            "vi-1 (connection refused)",
+            True,
+            id="one does not know the key, one is down",
         ),
         pytest.param(
             {f"vi-{n}": deleted(n, True, True, True) for n in range(3)},

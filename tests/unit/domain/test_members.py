@@ -47,7 +47,9 @@ def test_an_answer_of_another_one_does_not_count(changes: dict[str, Any], words:
 
 def test_a_pod_of_the_deleted_index_of_that_name_does_not_count_but_is_not_a_wrong_one() -> None:
     answer = judge(index(), "vi-0", state(identity=OURS.model_copy(update={"uid": "x"})))
-    assert answer == NoAnswer("belongs to a deleted VectorIndex of this name; if it stays, delete the pod")
+    assert answer == NoAnswer(
+        "still answers as a deleted VectorIndex of this name; if it does for minutes, delete the pod"
+    )
 
 
 def test_our_own_answer_counts() -> None:

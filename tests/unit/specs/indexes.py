@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from vectorindex.api import VectorIndex
+from vectorindex.wire.identity import PublicKey
+
+KEYS = (PublicKey(kid="signs", x="A" * 43), PublicKey(kid="will-sign", x="B" * 43))
 
 
 def build_index(managed: dict[str, Any] | None = None, **spec: Any) -> VectorIndex:

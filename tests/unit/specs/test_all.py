@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.unit.specs.indexes import build_index
+from tests.unit.specs.indexes import KEYS, build_index
 from vectorindex.specs import build_owned_objects
 
-OBJECTS = build_owned_objects(build_index(), "sidecar:1")
+OBJECTS = build_owned_objects(build_index(), "sidecar:1", KEYS)
 each_object = pytest.mark.parametrize(
     "owned", OBJECTS, ids=lambda owned: f"{owned['kind']}-{owned['metadata']['name']}"
 )
@@ -27,7 +27,7 @@ def test_what_pods_need_comes_before_what_makes_them() -> None:
 
 def test_pods_of_the_users_own_need_no_more_than_their_identity() -> None:
     own = build_index(podSelector={"matchLabels": {"app": "shop"}})
-    assert build_owned_objects(own, "sidecar:1") == OBJECTS[:1]
+    assert build_owned_objects(own, "sidecar:1", KEYS) == OBJECTS[:1]
 
 
 @each_object
@@ -59,4 +59,4 @@ def test_it_holds_nothing_but_what_is_applied(owned: dict[str, Any]) -> None:
 
 
 def test_the_same_index_gives_the_same_objects() -> None:
-    assert build_owned_objects(build_index(), "sidecar:1") == OBJECTS
+    assert build_owned_objects(build_index(), "sidecar:1", KEYS) == OBJECTS
