@@ -54,14 +54,6 @@ def pod(index: str, ordinal: int) -> str:
     return f"{index}-{ordinal}"
 
 
-def ordinal(index: str, pod_name: str) -> int | None:
-    """The ordinal of a pod of the index, or None if the StatefulSet makes no pod of that name."""
-    prefix, _, number = pod_name.rpartition("-")
-    if prefix != index or not number.isascii() or not number.isdecimal() or pod(index, int(number)) != pod_name:
-        return None
-    return int(number)
-
-
 def labels(index: str) -> dict[str, str]:
     """The labels of every object of the index, its pods included."""
     return {**selector(index), NAME_LABEL: APPLICATION, MANAGED_BY_LABEL: FIELD_MANAGER}

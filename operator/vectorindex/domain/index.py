@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 
 from vectorindex.api import VectorIndex, names
-from vectorindex.api.common import Parameters
+from vectorindex.api.common import MAX_PODS, Parameters
 from vectorindex.api.reasons import ConditionType, Reason
 from vectorindex.api.vectorindex import Estimate, PodStatus, VectorIndexStatus
 from vectorindex.domain.children import Child, Step
@@ -20,7 +20,7 @@ from vectorindex.domain.conditions import FALSE, TRUE, UNKNOWN, Fact, build_cond
 from vectorindex.domain.configuration import differs, wanted_configuration
 from vectorindex.domain.figures import agreed, in_force, largest, total
 from vectorindex.domain.maintenance import Figures, maintenance_needed
-from vectorindex.domain.members import Member, WrongIdentity, troubles
+from vectorindex.domain.members import Member, TooManyPods, WrongIdentity, troubles
 from vectorindex.domain.pacing import passed
 from vectorindex.domain.rollout import Rollout
 from vectorindex.domain.run import BuildRun
@@ -257,6 +257,14 @@ def _invalid_spec(case: _Case) -> Verdict | None:
     return None
 
 
+def _too_many_pods(case: _Case) -> Verdict | None:
+    for member in case.snapshot.members:
+        if isinstance(member.answer, TooManyPods):
+            message = f"pod {member.name} {member.answer.message}: an index has {MAX_PODS} at most; ask for more labels"
+            return Verdict(Reason.INVALID_SPEC, message)
+    return None
+
+
 def _identity_mismatch(case: _Case) -> Verdict | None:
     for member in case.snapshot.pods_wanted:
         if isinstance(member.answer, WrongIdentity):
@@ -297,7 +305,12 @@ def _pods_starting(case: _Case) -> Verdict | None:
     return Verdict(Reason.PROGRESSING, f"waiting: {enumerate_names(waiting)}") if waiting else None
 
 
-STALLING: tuple[Policy[_Case, Verdict | None], ...] = (_name_conflict, _invalid_spec, _identity_mismatch)
+STALLING: tuple[Policy[_Case, Verdict | None], ...] = (
+    _name_conflict,
+    _invalid_spec,
+    _too_many_pods,
+    _identity_mismatch,
+)
 RECONCILING: tuple[Policy[_Case, Verdict | None], ...] = (
     _awaits_removal,
     _applied,

@@ -66,10 +66,7 @@ def read_pods(index: VectorIndex, manifests: Iterable[Mapping[str, Any]]) -> tup
     if index.spec.managed is not None:
         return tuple(pods)
     pods = [pod for pod in pods if not pod.ended]
-    if len(pods) > MAX_PODS:
-        why = f"is one of {len(pods)} pods that match spec.podSelector; an index has {MAX_PODS} at most"
-        pods = [replace(pod, endpoint=None, held_by=why) for pod in pods[:MAX_PODS]]
-    return tuple(pods)
+    return tuple(pods if len(pods) <= MAX_PODS else (replace(pod, endpoint=None) for pod in pods))
 
 
 def label_selector(index: VectorIndex) -> str:
@@ -134,6 +131,10 @@ class KeyPending(NoAnswer):
         )
 
 
+class TooManyPods(NoAnswer):
+    """The pod is one of more than an index can have, and was not asked."""
+
+
 Answer = IndexState | NoAnswer
 
 
@@ -177,9 +178,13 @@ STARTING = NoAnswer("does not run yet")
 def members(index: VectorIndex, pods: Iterable[Pod], answers: Mapping[str, Answer]) -> tuple[Member, ...]:
     """The pods of the index in order of their ordinals, 0 to replicas - 1; with ``podSelector``, those that match in
     order of their names. ``answers``: by name, of every pod that has an endpoint."""
-    by_name = {pod.name: pod for pod in pods}
+    pods = tuple(pods)
     if index.spec.managed is None:
-        return tuple(_member(pod, answers, leaving=pod.leaving) for pod in by_name.values())
+        if len(pods) > MAX_PODS:
+            too_many = TooManyPods(f"is one of {len(pods)} pods that match spec.podSelector")
+            return tuple(Member(pod.name, pod, too_many) for pod in pods[:MAX_PODS])
+        return tuple(_member(pod, answers, leaving=pod.leaving) for pod in pods)
+    by_name = {pod.name: pod for pod in pods}
     found = []
     for ordinal in range(index.spec.managed.replicas):
         name = names.pod(index.metadata.name, ordinal)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vectorindex.api import IndexDelete, IndexRebuild, VectorIndex, names
+from vectorindex.api import IndexDelete, IndexRebuild, VectorIndex
 from vectorindex.api.common import Condition, ConditionStatus, UnreadableError
 from vectorindex.api.documented import DocumentedEnum
 from vectorindex.api.model import MAX_MESSAGE, MAX_POD_MESSAGE, field_name
@@ -183,21 +183,3 @@ def test_every_type_and_reason_is_one_word_with_a_meaning(member: DocumentedEnum
 
 def test_reasons_of_one_value_are_listed_once() -> None:
     assert len(Reason.__members__) == len(list(Reason))
-
-
-@pytest.mark.parametrize(
-    ("pod", "ordinal"),
-    [
-        ("words-0", 0),
-        ("words-12", 12),
-        ("words-01", None),
-        ("words-", None),
-        ("words--1", None),
-        ("words", None),
-        ("words-pods-0", None),
-        ("other-0", None),
-        ("words-²", None),
-    ],
-)
-def test_ordinals(pod: str, ordinal: int | None) -> None:
-    assert names.ordinal("words", pod) == ordinal

@@ -23,7 +23,7 @@ from tests.unit.domain.given import (
 from vectorindex.api.vectorindex import VectorIndexStatus
 from vectorindex.domain.children import Child, Step
 from vectorindex.domain.index import Applied, IndexSnapshot, decide, summarize
-from vectorindex.domain.members import Member, NoAnswer, WrongIdentity
+from vectorindex.domain.members import Member, NoAnswer, TooManyPods, WrongIdentity
 from vectorindex.domain.rollout import Rollout
 from vectorindex.wire.state import Configuration
 
@@ -267,6 +267,16 @@ def test_whom_an_upgrade_waits_for_is_written_as_rarely_as_figures() -> None:
             index=index(before.to_dict()), **{**waits, "ahead": "vi-3 is"}, last_write=NOW - timedelta(seconds=seconds)
         )
         assert summarize(later, Applied()).write is write
+
+
+def test_a_selector_that_matches_too_many_pods_is_to_be_repaired() -> None:
+    too_many = TooManyPods("is one of 300 pods that match spec.podSelector")
+    status = summarize(snapshot(index=index(**OWN_PODS), members=(member(0, too_many),)), Applied()).status
+    assert (stated(status)["Ready"], stated(status)["Stalled"]) == ("False/PodsNotReady", "True/InvalidSpec")
+    condition = status.condition("Stalled")
+    assert condition is not None
+    words = "pod vi-0 is one of 300 pods that match spec.podSelector: an index has 256 at most; ask for more labels"
+    assert condition.message == words
 
 
 def test_the_pods_that_exist_are_told_from_those_that_are_wanted() -> None:
