@@ -2,8 +2,9 @@
 
 Invariants: a key is taken by at most one worker at a time; a key that is entered while it is being reconciled is
 reconciled again, so the newest state is always seen; of several wishes for one key the earliest time stands; a failed
-key comes back after a delay that doubles, with jitter, until it succeeds once. The queue holds keys and times only:
-no object, and no task.
+key comes back after a delay that doubles, with jitter, until it succeeds once. Long waits end a little earlier, by
+chance, so that keys that were entered together, as at the start, do not come back together for ever. The queue holds
+keys and times only: no object, and no task.
 """
 
 from __future__ import annotations
@@ -29,9 +30,16 @@ class Backoff:
         return full * (0.5 + 0.5 * rng.random())
 
 
+LONG = 60.0
+"""Seconds from which a wait is long."""
+EARLIER = 0.2
+"""The part of a long wait that may be left out."""
+
+
 @dataclass(frozen=True)
 class Done:
-    """The reconcile succeeded; ``again`` is the number of seconds until the next one, None: when something happens."""
+    """The reconcile succeeded; ``again`` is the number of seconds until the next one at the latest, None: when
+    something happens."""
 
     again: float | None = None
 
@@ -89,13 +97,16 @@ class KeyedQueue:
                 again: float | None = self.backoff.delay(entry.failures, self.rng)
             case Done():
                 entry.failures = 0
-                again = outcome.again
+                again = self._spread(outcome.again)
         wished, entry.due = entry.due, None
         for due in (wished, None if again is None else self.clock() + again):
             if due is not None:
                 self._schedule(entry, key, due)
         if entry.due is None:
             del self._entries[key]
+
+    def _spread(self, again: float | None) -> float | None:
+        return again if again is None or again < LONG else again * (1 - EARLIER * self.rng.random())
 
     def next_due(self) -> float | None:
         """The clock's time at which :meth:`take` may answer again; None when nothing is scheduled."""

@@ -120,3 +120,24 @@ def test_an_event_does_not_wait_for_the_back_off(queue: KeyedQueue) -> None:
 
 def test_many_failures_do_not_overflow() -> None:
     assert Backoff().delay(10_000, random.Random(0)) <= 120.0
+
+
+def test_keys_that_wait_long_together_come_back_at_different_times(queue: KeyedQueue, clock: Clock) -> None:
+    keys = [Key(Work.INDEX, "default", str(number)) for number in range(100)]
+    for key in keys:
+        queue.enter(key)
+        assert queue.take() == key
+        queue.finish(key, Done(again=300))
+    came = []
+    while (due := queue.next_due()) is not None:
+        clock.now = due
+        assert queue.take() is not None
+        came.append(due - 100)
+    assert (240 <= came[0] < 250, 290 < came[-1] <= 300, len(set(came))) == (True, True, 100)
+
+
+def test_a_short_wait_is_as_long_as_it_was_said_to_be(queue: KeyedQueue) -> None:
+    queue.enter(A)
+    assert queue.take() == A
+    queue.finish(A, Done(again=59))
+    assert queue.next_due() == 159
