@@ -32,7 +32,7 @@ from vectorindex.dataplane.operations import Sidecars
 from vectorindex.dataplane.tokens import Signer
 from vectorindex.dataplane.transport import Transport
 from vectorindex.domain.election import Candidate
-from vectorindex.handlers.watching import build_registry, build_settings
+from vectorindex.handlers.watching import build_registry, build_settings, watch_failure
 from vectorindex.reconcile.intake import Intake
 from vectorindex.reconcile.keykeeping import KeyKeeper
 from vectorindex.reconcile.keys import Key
@@ -48,8 +48,8 @@ from vectorindex.wire.endpoint import Endpoint
 
 logger = logging.getLogger("vectorindex")
 
-WATCH_RETRY = 2.0
-"""Seconds until the watches begin anew after kopf has given them up."""
+WATCH_END = 5.0
+"""Seconds that kopf gets to end."""
 KINDS_RETRY = 2.0
 """Seconds until the kinds are looked for again, at the start."""
 
@@ -66,14 +66,21 @@ def main() -> int:
     )
     # kopf reports each event and each handler at INFO; what matters is logged where it is decided.
     logging.getLogger("kopf").setLevel(logging.WARNING)
-    for name in ("orchestration", "running"):  # these tell with a traceback what `_watch` tells in a line
-        logging.getLogger(f"kopf._core.reactor.{name}").setLevel(logging.CRITICAL)
-    try:
-        asyncio.run(run(options))
-    except FatalError as error:
-        print(f"vectorindex-operator: {error}", file=sys.stderr)
-        return 1
-    return 0
+    # This one repeats with a traceback what comes to `_watch` as an error, or by `watch_failure`.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.CRITICAL)
+    code = 0
+    with asyncio.Runner() as runner:
+        try:
+            runner.run(run(options))
+        except FatalError as error:
+            print(f"vectorindex-operator: {error}", file=sys.stderr)
+            code = 1
+        if any(not task.done() for task in asyncio.all_tasks(runner.get_loop())):
+            # Watches of kopf that do not let themselves be cancelled: everything else has been ended in order.
+            logging.shutdown()
+            sys.stderr.flush()
+            os._exit(code)
+    return code
 
 
 class FatalError(Exception):
@@ -178,6 +185,8 @@ async def _operate(
     for result in results:
         if isinstance(result, BaseExceptionGroup) and (lost := result.subgroup(LeadershipLostError)):
             raise FatalError(f"the Lease {options.operator_namespace}/{options.lease_name} is lost: {_first(lost)}")
+        if isinstance(result, BaseExceptionGroup) and (fatal := result.subgroup(FatalError)):
+            raise _first(fatal)
         if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
             raise result
 
@@ -226,20 +235,13 @@ async def _kinds_served(cluster: Cluster, namespaces: Sequence[str | None]) -> N
 
 
 async def _watch(intake: Intake, me: Candidate, namespaces: Sequence[str], stop: asyncio.Event) -> None:
-    """Watch until cancelled. kopf gives all watches up at some answers that pass: 410 to a watch, 403 while rights are
-    being changed. They begin anew then, with a list of what there is."""
-    while not stop.is_set():
-        try:
-            await _watch_once(intake, me, namespaces, stop)
-        except Exception as error:
-            logger.warning("the watches ended: %s; they begin anew", error)
-            await asyncio.sleep(WATCH_RETRY)
+    """Watch until cancelled. While it starts, kopf takes the signals for itself: so they are taken back, and until
+    then an end of kopf without an error is a signal.
 
-
-async def _watch_once(intake: Intake, me: Candidate, namespaces: Sequence[str], stop: asyncio.Event) -> None:
-    """Watch until cancelled, or until kopf ends. While it starts, kopf takes the signals for itself: so they are taken
-    back, and until then an end of kopf without an error is a signal."""
-    started = asyncio.Event()
+    Raises:
+        FatalError: a watch was given up. Not all others may let themselves be ended, and begin anew: the process does.
+    """
+    started, failed = asyncio.Event(), watch_failure()
     watching = asyncio.create_task(
         kopf.operator(
             registry=build_registry(intake),
@@ -257,11 +259,15 @@ async def _watch_once(intake: Intake, me: Candidate, namespaces: Sequence[str], 
         await asyncio.wait([watching, ready], return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
         stop_at_signals(stop)
+        ends: list[asyncio.Future[Any]] = [watching, failed]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if failed.done():
+            raise FatalError(failed.result())
         await watching
         stop.set()
     finally:
         watching.cancel()
-        await asyncio.wait([watching])
+        await asyncio.wait([watching], timeout=WATCH_END)
 
 
 def stop_at_signals(stop: asyncio.Event) -> None:

@@ -11,7 +11,11 @@ calls others in threads, beside the event loop that all that is kept belongs to.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, repeat
 from typing import Any
 
 import kopf
@@ -33,6 +37,9 @@ REQUEST_TIMEOUT = 30.0
 INACTIVITY_TIMEOUT = 70.0
 WATCH_LIFETIME = 600.0
 """Seconds after which a watch is closed and opened again, in case that it has stalled without anybody noticing."""
+RETRIES = (1.0, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0)
+"""Seconds until kopf repeats a request that failed, whether by 5xx, 429, 403 or without an answer; then for ever by the
+last of them. Otherwise it would give the watch up after a minute."""
 PAGE = 500
 IDLE = 1.0
 """Seconds for which kopf keeps the last state of an object in memory after it has been handled."""
@@ -64,6 +71,7 @@ def build_settings() -> kopf.OperatorSettings:
     settings.peering.standalone = True
     settings.networking.connect_timeout = CONNECT_TIMEOUT
     settings.networking.request_timeout = REQUEST_TIMEOUT
+    settings.networking.error_backoffs = Endless(RETRIES)
     settings.watching.connect_timeout = CONNECT_TIMEOUT
     settings.watching.inactivity_timeout = INACTIVITY_TIMEOUT
     settings.watching.client_timeout = WATCH_LIFETIME
@@ -74,6 +82,31 @@ def build_settings() -> kopf.OperatorSettings:
         settings.watching.label_selectors[resource] = ours
     settings.watching.label_selectors[PODS] = names.INDEX_LABEL
     return settings
+
+
+class Endless(Iterable[float]):
+    """These numbers, and then the last of them again and again."""
+
+    def __init__(self, numbers: Sequence[float]) -> None:
+        self._numbers = numbers
+
+    def __iter__(self) -> Iterator[float]:
+        return chain(self._numbers, repeat(self._numbers[-1]))
+
+
+def watch_failure() -> asyncio.Future[str]:
+    """Tells that a watch was given up, and why. kopf tells that its log alone, and may go on with the other ones."""
+    failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if not failure.done():
+                failure.set_result(record.getMessage())
+
+    log = logging.getLogger("kopf._core.reactor.orchestration")
+    log.addHandler(Listener(logging.ERROR))
+    log.propagate = False  # it is told by whoever takes it from here
+    return failure
 
 
 def log_in(**kwargs: Any) -> kopf.ConnectionInfo | None:
