@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import churn, deletes, growth, latency, machine, maintenance, picture, scale, screen
+from bench import churn, deletes, growth, latency, machine, maintenance, operators, picture, scale, screen
 from bench.context import Context
 from bench.data import ROOT, NoDataError, load, source
 from bench.graphs import Curve
@@ -19,6 +19,7 @@ from bench.plan import TARGETED, full, quick
 from bench.result import Result, write
 from bench.sidecar import SidecarError
 from bench.volumes import Volumes
+from devcluster.errors import DevClusterError
 from vectorindex.engine.params import Metric
 from vectorindex.sidecar.limits import builder_threads
 
@@ -34,11 +35,13 @@ EXPERIMENTS: dict[str, Experiment] = {
     "churn": churn.measure,
 }
 MAINTENANCE = "maintenance"
+OPERATOR = "operator"
+ALL = (OPERATOR, *EXPERIMENTS, MAINTENANCE)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=[*EXPERIMENTS, MAINTENANCE], help="some experiments")
+    parser.add_argument("--only", nargs="+", choices=ALL, help="some experiments")
     parser.add_argument("--quick", action="store_true", help="few items and repetitions, to try the benchmark itself")
     parser.add_argument("--metric", nargs="+", type=Metric, choices=METRICS, default=METRICS)
     parser.add_argument("--scale", type=int, help="instead: so many items once, into docs/design/scale.md")
@@ -47,8 +50,8 @@ def main() -> int:
     try:
         if arguments.scale:
             return _scale(arguments.scale)
-        return _bench(arguments.only or [*EXPERIMENTS, MAINTENANCE], arguments.metric, arguments.quick)
-    except (NoDataError, SidecarError) as error:
+        return _bench(arguments.only or list(ALL), arguments.metric, arguments.quick)
+    except (NoDataError, SidecarError, DevClusterError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -58,10 +61,28 @@ def main() -> int:
 
 def _bench(chosen: list[str], metrics: list[Metric], small: bool) -> int:
     started = time.monotonic()
-    path = source()
-    screen.heading("The machine and the data")
-    screen.console.print(f"  {machine.describe()}\n  {path}")
+    screen.heading("The machine")
+    screen.console.print(f"  {machine.describe()}")
     results: list[Result] = []
+    if OPERATOR in chosen:
+        chosen = [name for name in chosen if name != OPERATOR]
+        screen.heading("The operator")
+        results.extend(operators.measure(operators.QUICK if small else operators.FULL))
+        screen.table("", results)
+        write(JSON, results)
+    if chosen:
+        _data_plane(chosen, metrics, small, results, started)
+    screen.heading(f"All results, after {(time.monotonic() - started) / 60:.0f} min")
+    screen.table(machine.describe(), _judged(results))
+    missed = [each for each in results if each.met is False]
+    screen.console.print(f"{JSON.relative_to(ROOT)} holds all; {len(missed)} targets are not met")
+    return 0
+
+
+def _data_plane(chosen: list[str], metrics: list[Metric], small: bool, results: list[Result], started: float) -> None:
+    """What is measured on real sidecars, of real data; ``results`` grows."""
+    path = source()
+    screen.console.print(f"  {path}")
     curves: dict[str, dict[str, Curve]] = {}
     for metric in metrics:
         data = load(path, metric)
@@ -78,15 +99,10 @@ def _bench(chosen: list[str], metrics: list[Metric], small: bool) -> int:
                 results.extend(_of(metric, measured))
                 write(JSON, results)
         what = f"{plan.sizes[-1]:,} items of {data.dimensions} dimensions, M 16, efConstruction 200"
-    screen.heading(f"All results, after {(time.monotonic() - started) / 60:.0f} min")
-    screen.table(machine.describe(), _judged(results))
     if MAINTENANCE in chosen and not small:
         picture.draw(PICTURE, curves, what)
     if plan.sizes[-1] < TARGETED:
         screen.console.print(f"Measured on {plan.sizes[-1]:,} items; the targets speak of {TARGETED:,}")
-    missed = [each for each in results if each.met is False]
-    screen.console.print(f"{JSON.relative_to(ROOT)} holds all; {len(missed)} targets are not met")
-    return 0
 
 
 def _scale(count: int) -> int:

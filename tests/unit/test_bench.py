@@ -10,7 +10,9 @@ import pytest
 
 from bench import data, memory
 from bench.client import complete
+from bench.crowd import succeeded
 from bench.graphs import COMPARED, WIDTHS, Curve
+from bench.operators import most
 from bench.result import Result, half_width, write
 from bench.scale import repeated
 from vectorindex.engine.params import Metric
@@ -102,3 +104,15 @@ def test_an_answer_is_complete_when_its_body_is() -> None:
     assert complete(head + b"[1,2]")
     assert not complete(head + b"[1,2")
     assert not complete(head[:-2])
+
+
+def test_what_the_operator_asked_for_is_counted_by_verb_and_kind() -> None:
+    run = "/apis/vectorindex.io/v1alpha1/namespaces/bench/indexdeletes"
+    asked = [("get", f"{run}/a"), ("get", f"{run}/b"), ("list", f"{run}?limit=500"), ("patch", f"{run}/a/status")]
+    assert most(asked) == "2 get indexdeletes, 1 list indexdeletes, 1 patch indexdeletes"
+
+
+@pytest.mark.parametrize(("status", "told"), [("True", True), ("Unknown", False), (None, False)])
+def test_a_run_has_succeeded_when_its_condition_says_so(status: str | None, told: bool) -> None:
+    conditions = [] if status is None else [{"type": "Succeeded", "status": status}]
+    assert succeeded({"status": {"conditions": conditions}}) is told
