@@ -36,6 +36,10 @@ chaos: venv ## Kill a real sidecar's processes N times under load, against a dic
 crash: venv ## Kill the engine before each of its system calls, fail each of them, and lose power after each (root, strace)
 	@PYTHONPATH=hack:. $(PYTHON) hack/crashpoints.py $(if $(ONLY),--only $(ONLY))
 
+.PHONY: faults
+faults: venv ## Meet each request of each kind of run with each fault of the API server, and each watch
+	@FAULTS=all $(PYTHON) -m pytest -q tests/apiserver/operator/test_api_faults.py
+
 .PHONY: bench
 bench: venv ## Measure every target beside hnswlib, usearch and faiss (BENCH_VECTORS=f.npy, BENCH_QUICK=1, ONLY=, SCALE=1000000)
 	@hack/venv bench

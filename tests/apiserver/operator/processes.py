@@ -94,6 +94,10 @@ class Operator:
     def log(self) -> str:
         return self._log.read_text()
 
+    def forget_log(self) -> None:
+        """What was logged so far is of no interest any more."""
+        os.truncate(self._log, 0)
+
 
 def http_status(url: str) -> int | None:
     """The status of a GET, None when nobody answers."""

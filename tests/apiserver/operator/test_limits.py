@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 
@@ -66,7 +65,7 @@ def test_without_attempts_left_the_run_fails_and_the_others_are_cancelled(index:
     held = index.sidecar(f"{INDEX}-1").freeze_builder()
     os.kill(index.sidecar(f"{INDEX}-0").freeze_builder(), signal.SIGKILL)
     status = index.finished("IndexRebuild", "once")
-    thaw_if_there(held)
+    thaw(held)
     said = conditions(status)["Succeeded"]
     assert (said["status"], said["reason"]) == ("False", "BackoffLimitExceeded")
     assert said["message"].endswith(f"; not done on {INDEX}-0, {INDEX}-1, {INDEX}-2")
@@ -93,7 +92,7 @@ def test_a_rebuild_past_its_deadline_is_cancelled_on_its_pods(index: World) -> N
     held = [index.sidecar(f"{INDEX}-{ordinal}").freeze_builder() for ordinal in (0, 1)]
     status = index.finished("IndexRebuild", "late")
     for builder in held:
-        thaw_if_there(builder)
+        thaw(builder)
     assert conditions(status)["Succeeded"]["reason"] == "DeadlineExceeded"
     assert [row["state"] for row in status["pods"]] == ["Cancelled"] * 3
 
@@ -145,9 +144,3 @@ def test_what_a_user_calls_the_same_is_done_once(index: World, kind: str, spec: 
     create(index, kind, f"{name}-other", operationID=name, **other)
     conflict = conditions(index.finished(kind, f"{name}-other"))["Succeeded"]
     assert (conflict["status"], conflict["reason"]) == ("False", "OperationIDConflict")
-
-
-def thaw_if_there(pid: int) -> None:
-    """A process that was frozen may have been killed since."""
-    with contextlib.suppress(ProcessLookupError):
-        thaw(pid)

@@ -335,8 +335,9 @@ def conditions(status: Object) -> dict[str, Object]:
 
 
 def thaw(pid: int) -> None:
-    """Let a frozen process go on."""
-    os.kill(pid, signal.SIGCONT)
+    """Let a frozen process go on, if it was not killed meanwhile."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
 
 
 def command_line(pid: int) -> str:
@@ -353,11 +354,13 @@ def random_items(count: int, seed: int = 0) -> tuple[list[str], NDArray[np.float
     return [f"item-{number}" for number in range(count)], vectors
 
 
-def eventually(holds: Callable[[], bool], what: str, context: Callable[[], str] = str) -> None:
+def eventually(
+    holds: Callable[[], bool], what: str, context: Callable[[], str] = str, seconds: float = DEADLINE
+) -> None:
     """Wait until it holds, or fail and say what was there instead."""
-    deadline = time.monotonic() + DEADLINE
+    deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, f"not within {DEADLINE:.0f} s: {what}\n{context()}"
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}\n{context()}"
         time.sleep(0.05)
 
 
