@@ -235,8 +235,10 @@ def test_a_leader_whose_lease_somebody_else_has_ends(world: World, leader: Opera
 def test_pods_that_a_newer_leader_of_another_lease_has_called_are_won_back(world: World, leader: Operator) -> None:
     foreign = time.time_ns() // 1_000 + 30_000_000
     for pod in PODS:
-        url = f"{world.sidecar(pod).endpoint.url}/v1/indexes/{INDEX}/state"
-        urllib.request.urlopen(urllib.request.Request(url, headers={HEADER: str(foreign)}), timeout=10).close()
+        endpoint = world.sidecar(pod).endpoint
+        headers = {**world.headers(endpoint), HEADER: str(foreign)}
+        url = f"{endpoint.url}/v1/indexes/{INDEX}/state"
+        urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10).close()
     delete_works(world, "won-back", IDS[3])
     assert epoch(world) > foreign
     assert leader.running

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -261,14 +261,14 @@ class World:
 
     def states(self, index: str) -> list[IndexState]:
         async def ask(transport: Transport) -> list[IndexState]:
-            sidecars = self._sidecars_of_operator(transport)
+            sidecars = Sidecars(transport, self.headers)
             return [await sidecars.state(each.endpoint) for each in self._of(index)]
 
         return self._call(ask)
 
     def operations(self, pod: str) -> dict[str, OperationStatus]:
         async def ask(transport: Transport) -> dict[str, OperationStatus]:
-            listed = await self._sidecars_of_operator(transport).operations(self._sidecars[pod].endpoint)
+            listed = await Sidecars(transport, self.headers).operations(self._sidecars[pod].endpoint)
             return {operation.id: operation for operation in listed.operations}
 
         return self._call(ask)
@@ -278,13 +278,13 @@ class World:
         """The path of the operator's Secret."""
         return f"/api/v1/namespaces/{self.namespace}/secrets/{SECRET}"
 
-    def _sidecars_of_operator(self, transport: Transport) -> Sidecars:
-        """The sidecars, called in the operator's name."""
+    def headers(self, endpoint: Endpoint) -> Mapping[str, str]:
+        """What a call of this sidecar carries in the operator's name."""
         key = read_key(self.api.get(self.secret), CURRENT)
         assert not isinstance(key, str), key
         signer = Signer(time.time)
         signer.use(key)
-        return Sidecars(transport, signer.headers)
+        return signer.headers(endpoint)
 
     def _of(self, index: str) -> list[Sidecar]:
         return [self._sidecars[pod] for pod in sorted(self._sidecars) if self._sidecars[pod].endpoint.index == index]
