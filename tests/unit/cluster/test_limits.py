@@ -60,15 +60,20 @@ async def test_none_begins_while_the_api_server_is_to_be_left_alone() -> None:
     assert await admitted(time, limited, 2) == [7, 7]
 
 
-async def test_waiting_requests_begin_in_the_order_in_which_they_came() -> None:
-    limited, order = RequestLimit(rate=500.0, burst=1), list[int]()
+async def test_waiting_requests_have_their_turns_in_the_order_in_which_they_came() -> None:
+    time, waits, awake = Time(), list[float](), asyncio.Event()
 
-    async def ask(number: int) -> None:
-        await limited.admit()
-        order.append(number)
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        await awake.wait()
 
-    await asyncio.gather(*(ask(number) for number in range(10)))
-    assert order == list(range(10))
+    limited = RequestLimit(10.0, 1, time.clock, sleep)
+    asking = asyncio.gather(*(limited.admit() for _ in range(10)))
+    await asyncio.sleep(0)
+    assert waits == pytest.approx([0.1 * before for before in range(1, 10)])
+    time.now += 60
+    awake.set()
+    await asking
 
 
 @dataclass
