@@ -64,7 +64,7 @@ def _delete(world: World) -> None:
 
 
 def _late_delete(world: World) -> None:
-    world.server.create("IndexDelete", "run", {**DELETE, "activeDeadlineSeconds": 5})
+    world.server.create("IndexDelete", "run", {**DELETE, "activeDeadlineSeconds": 15})
 
 
 def _limited_delete(world: World) -> None:
