@@ -20,7 +20,7 @@ from vectorindex.domain.conditions import FALSE, TRUE, UNKNOWN, Fact, build_cond
 from vectorindex.domain.configuration import differs, wanted_configuration
 from vectorindex.domain.figures import agreed, in_force, largest, total
 from vectorindex.domain.maintenance import Figures, maintenance_needed
-from vectorindex.domain.members import Member, TooManyPods, WrongIdentity, troubles
+from vectorindex.domain.members import Member, TooManyPods, WrongIdentity, are_watched, troubles
 from vectorindex.domain.pacing import passed
 from vectorindex.domain.rollout import Rollout
 from vectorindex.domain.run import BuildRun
@@ -36,7 +36,8 @@ POLL_SHORTEST, POLL_LONGEST = 2.0, 300.0
 """Seconds between two looks at the pods: few after something changed, more the longer nothing does. Whatever Kubernetes
 knows of is watched; that the figures of a pod change, only the pod can say."""
 POLL_TROUBLE = 30.0
-"""Seconds at most while a pod does not serve."""
+"""Seconds at most while a pod does not serve, and where pods are not watched: by the looks alone it is found that one
+came or went."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,8 @@ def _without_figures(status: VectorIndexStatus) -> object:
 def _poll_after(snapshot: IndexSnapshot) -> float:
     since = snapshot.last_write or snapshot.now
     quiet = (snapshot.now - since).total_seconds()
-    longest = POLL_TROUBLE if troubles(snapshot.members) else POLL_LONGEST
+    serves = are_watched(snapshot.index) and not troubles(snapshot.members)
+    longest = POLL_LONGEST if serves else POLL_TROUBLE
     return min(longest, max(POLL_SHORTEST, quiet / 10))
 
 

@@ -76,6 +76,12 @@ def label_selector(index: VectorIndex) -> str:
     return names.selector_text(index.metadata.name)
 
 
+def are_watched(index: VectorIndex) -> bool:
+    """Its pods have the label by which pods are watched."""
+    selector = index.spec.pod_selector
+    return selector is None or names.INDEX_LABEL in (selector.match_labels or {})
+
+
 def place(pod: str) -> tuple[str, int]:
     """The place of a pod's name in an order in which ``app-2`` comes before ``app-10``."""
     prefix, _, number = pod.rpartition("-")

@@ -87,9 +87,11 @@ class Seen:
 
     async def pods(self, namespace: str, labels: str) -> list[Manifest]:
         """The pods with these labels. Raises UnseenError where they are not the ones that are watched."""
-        wanted = dict(part.partition("=")[::2] for part in labels.split(","))
+        parts = labels.split(",")
+        wanted = dict(part.partition("=")[::2] for part in parts)
         index = wanted.get(names.INDEX_LABEL)
-        if not self.complete or not index or any(mark in labels for mark in "!()"):
+        simple = all("=" in part and "!" not in part for part in parts)  # not `key in (a,b)`, `key`, `!key`, `key!=a`
+        if not (self.complete and index and simple):
             raise UnseenError(f"pods with the labels {labels} are not watched")
         pods = [self._unpacked(name) for name in sorted(self._pods.get((namespace, index), ()))]
         return [pod for pod in pods if wanted.items() <= pod["metadata"]["labels"].items()]

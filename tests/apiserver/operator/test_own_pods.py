@@ -190,6 +190,16 @@ def test_an_index_that_goes_leaves_the_pods_alone(world: World) -> None:
     assert world.exists(pods(world, "plain-a"))
 
 
+def test_an_index_that_is_created_again_takes_the_pods_over(world: World) -> None:
+    """Nobody replaces them: their identity file, when it arrives, says that they are this one's now."""
+    create_index(world, "plain", podSelector={"matchLabels": {"app": "plain"}}, port=9_000)
+    world.reason("VectorIndex", "plain", "PodsNotReady", "Ready")
+    path = f"/api/v1/namespaces/{world.namespace}/configmaps/plain-identity"
+    eventually(lambda: world.exists(path), "there is a new identity")
+    world.remount("plain")
+    world.reason("VectorIndex", "plain", "AllPodsReady", "Ready")
+
+
 def test_the_operator_that_missed_the_pod_is_killed(world: World) -> None:
     world.operator.kill()
     world.operator.start()

@@ -376,5 +376,8 @@ def test_when_the_status_is_written(changes: dict[str, Any], write: bool) -> Non
 def test_pods_are_asked_less_often_the_longer_nothing_happens(quiet: float, again: float) -> None:
     long_ago = NOW - timedelta(seconds=quiet)
     assert summarize(snapshot(last_write=long_ago), Applied()).again == again
+    watched = {"managed": None, "podSelector": {"matchLabels": {"vectorindex.io/index": "vi"}}}
+    assert summarize(snapshot(last_write=long_ago, index=index(**watched)), Applied()).again == again
+    assert summarize(snapshot(last_write=long_ago, index=index(**OWN_PODS)), Applied()).again == min(again, 30.0)
     troubled = (member(0), member(1, NoAnswer("connection refused")), member(2))
     assert summarize(snapshot(last_write=long_ago, members=troubled), Applied()).again == min(again, 30.0)

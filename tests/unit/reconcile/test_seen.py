@@ -54,7 +54,16 @@ async def test_pods_are_found_by_their_index_and_further_labels(seen: Seen) -> N
 
 
 @pytest.mark.parametrize(
-    "labels", ["app=mine", "vectorindex.io/index", "vectorindex.io/index=vi,tier!=a", "app in (a)"]
+    "labels",
+    [
+        "app=mine",
+        "vectorindex.io/index",
+        "app in (a)",
+        *(
+            f"vectorindex.io/index=vi,{more}"
+            for more in ("tier!=a", "tier in (a,b)", "tier notin (a)", "tier", "!tier")
+        ),
+    ],
 )
 async def test_pods_that_are_not_watched_are_not_said_to_be_none(seen: Seen, labels: str) -> None:
     with pytest.raises(UnseenError):
