@@ -37,8 +37,8 @@ crash: venv ## Kill the engine before each of its system calls, fail each of the
 	@PYTHONPATH=hack:. $(PYTHON) hack/crashpoints.py $(if $(ONLY),--only $(ONLY))
 
 .PHONY: faults
-faults: venv ## Meet each request of each kind of run with each fault of the API server, and each watch
-	@FAULTS=all $(PYTHON) -m pytest -q tests/apiserver/operator/test_api_faults.py
+faults: venv ## Kill, pause and cut off operator and sidecars at every step, mutate every field, break a cluster (N= SEED= ONLY=)
+	@PYTHONPATH=hack:. $(PYTHON) hack/faults.py $(if $(N),--repeat $(N)) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
 
 .PHONY: bench
 bench: venv ## Measure every target beside hnswlib, usearch and faiss (BENCH_VECTORS=f.npy, BENCH_QUICK=1, ONLY=, SCALE=1000000)

@@ -126,8 +126,9 @@ STORIES = {
 
 
 def outcome(world: World, story: Story) -> dict[str, Any]:
-    """All that must not depend on faults: the statuses without their times, and what is on the volumes."""
-    statuses = {}
+    """All that must not depend on faults: the statuses without their times, the Events of the ends, and what is on the
+    volumes."""
+    statuses, told = {}, {}
     for kind, name in story.ends:
         status = copy.deepcopy(world.server.status(kind, name))
         del status["completionTime"]
@@ -142,10 +143,13 @@ def outcome(world: World, story: Story) -> dict[str, Any]:
         if status["conditions"][-1]["reason"] == "DeleteLimitExceeded":
             del status["pods"]  # one pod's answer is enough, and which others have answered by then does not matter
         statuses[name] = status
+        end = (world.server.objects[kind, name]["metadata"]["uid"], status["conditions"][-1]["reason"])
+        told[name] = [event for event in world.server.recorded if event[:2] == end]
     volumes = {
         pod: (sorted(sidecar.items), sidecar.parameters, dict(sidecar.executed))
         for pod, sidecar in world.sidecars.items()
     }
+    assert all(len(events) == 1 for events in told.values()), told
     return {"statuses": statuses, "volumes": volumes}
 
 

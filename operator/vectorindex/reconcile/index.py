@@ -104,14 +104,15 @@ class IndexReconciler:
         return await self._write(manifest, index.status, summary.status, summary.again)
 
     async def _write(self, manifest: Manifest, old: VectorIndexStatus, new: VectorIndexStatus, again: float) -> float:
-        """Write the status, if it changed; returns the seconds until the next look."""
+        """Write the status, if it changed; returns the seconds until the next look. What is new is told before: of a
+        status that stands already, nobody would tell after a crash."""
         if new == old:
             return again
+        await self._record(manifest, old, new)
         try:
             await self._ports.cluster.apply_status(manifest, new.to_dict())
         except (NotFoundError, ConflictError):
             return AFTER_GONE
-        await self._record(manifest, old, new)
         return again
 
     async def _gather(self, key: Key, manifest: Manifest, index: VectorIndex) -> IndexSnapshot:
@@ -194,7 +195,9 @@ class IndexReconciler:
                 continue  # a new object's pods are not ready yet, and that is no event
             if bad not in (after.status, before.status if before is not None else None):
                 continue  # it was never bad, it was not known
-            transition = f"{kind} {after.last_transition_time.isoformat()}"
+            # By what it was before: after a crash the same change is found again, at a later time.
+            since = "never" if before is None else before.last_transition_time.isoformat()
+            transition = f"{kind} {after.status} {since}"
             try:
                 await self._ports.cluster.record(
                     manifest,

@@ -135,13 +135,14 @@ class RunReconciler(ABC, Generic[Snapshot]):
             await self._write(manifest, RunStatus(), unreadable(generation, self._ports.now(), problem))
 
     async def _write(self, manifest: Manifest, old: RunStatus, new: RunStatus) -> None:
+        """Tell it first: of a status that stands already, nobody would tell after a crash. Told twice is told once."""
         if new == old:
             return
+        await self._record(manifest, old, new)
         try:
             await self._ports.cluster.apply_status(manifest, new.to_dict())
         except (NotFoundError, ConflictError) as error:
             raise GoneError(index_name(manifest)) from error
-        await self._record(manifest, old, new)
 
     async def _record(self, manifest: Manifest, old: RunStatus, new: RunStatus) -> None:
         """One Event for each reason, however often a run comes back to it."""

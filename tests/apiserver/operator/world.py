@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,6 +80,15 @@ class Sidecar:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def lose_volume(self) -> None:
+        """What is on it is gone; it must not run."""
+        assert not self.running
+        shutil.rmtree(self._folder / "data")
 
     @property
     def pids(self) -> list[int]:

@@ -1,0 +1,139 @@
+"""What nodes and networks do to a rebuild in its middle, on a whole cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from demo import data
+from devcluster.cluster import Cluster
+from tests.apiserver.faults.tally import REPEAT, tried
+from tests.e2e.support import INDEX, Namespace, Object, condition, create_namespace
+
+ITEMS = 3_000
+IDS = sorted(data.load().ids[:ITEMS])
+POD = f"{INDEX}-1"
+LARGE_GRAPH = {"m": 64, "efConstruction": 1_000}
+NOT_READY_SECONDS = 60
+"""A node whose kubelet is silent is NotReady after 40 s."""
+
+
+@pytest.fixture(scope="module")
+def index(namespace: Namespace) -> Namespace:
+    """A loaded index of two pods."""
+    namespace.create_index(replicas=2)
+    namespace.load(ITEMS)
+    return namespace
+
+
+@pytest.fixture(params=range(REPEAT))
+def name(request: pytest.FixtureRequest) -> str:
+    return f"{request.function.__name__.removeprefix('test_').replace('_', '-')[:40].strip('-')}-{request.param}"
+
+
+def rebuild(index: Namespace, name: str, fault: Callable[[], object]) -> Object:
+    """Run a rebuild, and cause the fault when the second pod is at work on it; returns how it ended."""
+    index.kubectl("wait", "--for=condition=Ready", f"vi/{INDEX}", "--timeout=120s")
+    index.apply("IndexRebuild", name, {"indexRef": {"name": INDEX}, "params": LARGE_GRAPH})
+    index.wait_until("at work on the second pod", "vireb", name, at_work)
+    fault()
+    return index.finished("vireb", name)
+
+
+def at_work(status: Object) -> bool:
+    pods = status.get("pods", [])
+    return len(pods) == 2 and pods[1].get("progressPercent", 0) in range(1, 91)
+
+
+def completed(index: Namespace, status: Object) -> None:
+    """It ended well at the first attempt, and every item is found on every pod."""
+    assert condition(status, "Succeeded") == ("True", "Completed")
+    assert [(pod["state"], pod["attempt"]) for pod in status["pods"]] == [("Succeeded", 1)] * 2
+    for address in index.addresses().values():
+        assert sorted(json.loads(index.inside("found", str(ITEMS), address))) == IDS
+
+
+def test_a_pod_that_is_cut_off_goes_on_and_is_waited_for(index: Namespace, name: str) -> None:
+    def cut_off() -> None:
+        with index.cluster.partition(index.name, POD):
+            index.wait_until(
+                "waiting for the pod",
+                "vireb",
+                name,
+                lambda status: condition(status, "Succeeded") == ("Unknown", "PodsUnreachable"),
+            )
+
+    status = rebuild(index, name, cut_off)
+    completed(index, status)
+    assert [pod["restarts"] for pod in status["pods"]] == [0, 0]
+    tried["cluster: a pod's network cut off in mid-rebuild"] += 1
+
+
+def test_a_pod_that_is_evicted_comes_back_and_finishes(index: Namespace, name: str) -> None:
+    def evict() -> None:
+        eviction = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": POD, "namespace": index.name},
+            "deleteOptions": {"gracePeriodSeconds": 1},
+        }
+        path = f"/api/v1/namespaces/{index.name}/pods/{POD}/eviction"
+        index.kubectl("create", "--raw", path, "--filename", "-", stdin=json.dumps(eviction))
+
+    completed(index, rebuild(index, name, evict))
+    tried["cluster: a pod evicted in mid-rebuild"] += 1
+
+
+@pytest.fixture
+def silent_kubelet(cluster: Cluster) -> Iterator[Callable[[], None]]:
+    pid = cluster.component_pid("kubelet")
+    yield lambda: os.kill(pid, signal.SIGSTOP)
+    os.kill(pid, signal.SIGCONT)
+
+
+def test_a_node_whose_kubelet_is_silent_goes_on(
+    index: Namespace, name: str, silent_kubelet: Callable[[], None]
+) -> None:
+    def silence() -> None:
+        silent_kubelet()
+        deadline = time.monotonic() + NOT_READY_SECONDS
+        while condition(index.status("vi", INDEX), "Ready")[0] == "True":
+            assert time.monotonic() < deadline, "the node's pods do not become not ready"
+            time.sleep(0.5)
+        os.kill(index.cluster.component_pid("kubelet"), signal.SIGCONT)
+
+    status = rebuild(index, name, silence)
+    completed(index, status)
+    assert [pod["restarts"] for pod in status["pods"]] == [0, 0]
+    tried["cluster: kubelet stopped in mid-rebuild until its node was NotReady"] += 1
+
+
+def test_a_rebuild_that_meets_the_memory_limit_says_so_and_the_pod_goes_on(
+    index: Namespace, cluster: Cluster, name: str
+) -> None:
+    other = create_namespace(cluster, f"{index.name}-small-{name[-1]}")
+    managed = {
+        "replicas": 1,
+        "storage": {"size": "1Gi"},
+        "resources": {"limits": {"memory": "220Mi"}},
+    }
+    other.apply("VectorIndex", INDEX, {"dimensions": 384, "metric": "Cosine", "managed": managed})
+    other.kubectl("wait", "--for=condition=Ready", f"vi/{INDEX}", "--timeout=120s")
+    other.load(ITEMS)
+    spec = {"indexRef": {"name": INDEX}, "params": {"m": 512, "efConstruction": 1_000}, "backoffLimit": 0}
+    other.apply("IndexRebuild", name, spec)
+    status = other.finished("vireb", name)
+    succeeded = next(each for each in status["conditions"] if each["type"] == "Succeeded")
+    assert (succeeded["status"], succeeded["reason"]) == ("False", "InsufficientMemory")
+    assert "MiB" in succeeded["message"] or "MB" in succeeded["message"]
+    [address] = other.addresses().values()
+    assert len(json.loads(other.inside("found", str(ITEMS), address))) == ITEMS
+    pod = other.get("pod", f"{INDEX}-0")
+    assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
+    tried["cluster: memory limit met by a rebuild"] += 1
+    cluster.kubectl("delete", "namespace", other.name, "--wait=false")
