@@ -213,6 +213,11 @@ class Crowd:
                 "VectorIndex", name, {"dimensions": DIMENSIONS, "metric": METRIC, "managed": managed}
             )
             uids[name] = made["metadata"]["uid"]
+            # The operator's Service asks for an address, of which an API server gives out few in a second.
+            owner = {"apiVersion": API_VERSION, "kind": "VectorIndex", "name": name, "uid": uids[name]}
+            spec = {"clusterIP": "None", "selector": {INDEX_LABEL: name}}
+            service = {"metadata": {"name": name, "ownerReferences": [owner]}, "spec": spec}
+            await self.request("POST", f"/api/v1/namespaces/{NAMESPACE}/services", service)
 
         await self.each(create, names)
         told = {"namespace": NAMESPACE, "dimensions": DIMENSIONS, "metric": METRIC, "uids": uids, "hosts": HOSTS}
