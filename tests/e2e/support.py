@@ -69,18 +69,32 @@ class Namespace:
     def load(self, rows: int) -> None:
         self.inside("load", str(rows), *self.addresses().values())
 
-    def wait_until(self, what: str, kind: str, name: str, holds: Callable[[Object], bool]) -> Object:
+    def wait_until(
+        self, what: str, kind: str, name: str, holds: Callable[[Object], bool], within: float = WAIT_SECONDS
+    ) -> Object:
         """Look at an object's status until it is as wanted, and return it."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while True:
-            status = self.status(kind, name)
-            if holds(status):
-                return status
-            assert time.monotonic() < deadline, f"{kind}/{name}: not {what} within {WAIT_SECONDS} s, but {status}"
-            time.sleep(0.2)
+        status: Object = {}
 
-    def finished(self, kind: str, name: str) -> Object:
-        return self.wait_until("finished", kind, name, lambda status: "completionTime" in status)
+        def look() -> bool:
+            nonlocal status
+            status = self.status(kind, name)
+            return holds(status)
+
+        wait_for(f"{kind}/{name}: {what}", look, within, lambda: f", but {status}")
+        return status
+
+    def finished(self, kind: str, name: str, within: float = WAIT_SECONDS) -> Object:
+        return self.wait_until("finished", kind, name, lambda status: "completionTime" in status, within)
+
+
+def wait_for(
+    what: str, holds: Callable[[], bool], within: float = WAIT_SECONDS, context: Callable[[], str] = lambda: ""
+) -> None:
+    """Look until it holds, at most ``within`` seconds."""
+    deadline = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {within:g} s: {what}{context()}"
+        time.sleep(0.2)
 
 
 def condition(status: Object, kind: str) -> tuple[str, str]:
