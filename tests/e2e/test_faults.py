@@ -16,6 +16,7 @@ from tests.apiserver.faults.tally import REPEAT, tried
 from tests.e2e.support import INDEX, Namespace, Object, condition, create_namespace
 
 ITEMS = 3_000
+MANY = 6_000
 IDS = sorted(data.load().ids[:ITEMS])
 POD = f"{INDEX}-1"
 LARGE_GRAPH = {"m": 64, "efConstruction": 1_000}
@@ -120,11 +121,11 @@ def test_a_rebuild_that_meets_the_memory_limit_says_so_and_the_pod_goes_on(
     managed = {
         "replicas": 1,
         "storage": {"size": "1Gi"},
-        "resources": {"limits": {"memory": "220Mi"}},
+        "resources": {"limits": {"memory": "150Mi"}},
     }
     other.apply("VectorIndex", INDEX, {"dimensions": 384, "metric": "Cosine", "managed": managed})
     other.kubectl("wait", "--for=condition=Ready", f"vi/{INDEX}", "--timeout=120s")
-    other.load(ITEMS)
+    other.load(MANY)
     spec = {"indexRef": {"name": INDEX}, "params": {"m": 512, "efConstruction": 1_000}, "backoffLimit": 0}
     other.apply("IndexRebuild", name, spec)
     status = other.finished("vireb", name)
@@ -132,7 +133,7 @@ def test_a_rebuild_that_meets_the_memory_limit_says_so_and_the_pod_goes_on(
     assert (succeeded["status"], succeeded["reason"]) == ("False", "InsufficientMemory")
     assert "MiB" in succeeded["message"] or "MB" in succeeded["message"]
     [address] = other.addresses().values()
-    assert len(json.loads(other.inside("found", str(ITEMS), address))) == ITEMS
+    assert len(json.loads(other.inside("found", str(MANY), address))) == MANY
     pod = other.get("pod", f"{INDEX}-0")
     assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
     tried["cluster: memory limit met by a rebuild"] += 1

@@ -135,9 +135,13 @@ class _Line:
             return
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=None), auto_decompress=False, trust_env=False
+                connector=aiohttp.TCPConnector(limit=0),
+                timeout=aiohttp.ClientTimeout(total=None),
+                auto_decompress=False,
             )
-        self._runner = web.AppRunner(_application(self._handle), access_log=None, shutdown_timeout=0.1)
+        # Watches of an operator that was killed end with it.
+        application = _application(self._handle)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
         await web.TCPSite(self._runner, self._host, self._port).start()
 
