@@ -98,6 +98,7 @@ class Pods:
                 dimensions=self._told["dimensions"],
                 metric=self._told["metric"],
                 sequence=deletes,
+                digest=f"{LIVE - deletes:016x}",
                 counts=Counts(live=LIVE - deletes, deleted=deletes, delta=0),
                 bytes=LIVE * 4 * self._told["dimensions"],
                 parameters=ParametersInForce(
@@ -109,8 +110,7 @@ class Pods:
 
     async def _configure(self, request: web.Request) -> web.Response:
         pod = self._pod(request, "configuration")
-        wanted = Configuration.model_validate(await request.json()).model_dump(exclude_none=True)
-        pod.configuration = pod.configuration.model_copy(update=wanted)
+        pod.configuration = Configuration.model_validate(await request.json())
         return _json(pod.configuration)
 
     async def _operations(self, request: web.Request) -> web.Response:

@@ -21,6 +21,7 @@ from tests.crash.scenario import (
     some_items,
     without_progress,
 )
+from tests.unit.engine.harness import plain_digest
 from vectorindex.engine.build import build
 from vectorindex.engine.catalog import create_index
 from vectorindex.engine.hnsw_file import HnswFile
@@ -111,8 +112,12 @@ def observe_index(store: Store) -> Index:
     external_ids = table.external_ids(live)
     if len(set(external_ids)) != len(live) or view.live != len(live):
         raise Violation(f"{len(live)} items found, {len(set(external_ids))} different ones, {view.live} counted")
+    items = {name: vectors[int(label)] for name, label in zip(external_ids, live, strict=True)}
+    digest = plain_digest({name: np.frombuffer(vector, "<f4") for name, vector in items.items()})
+    if status.digest != digest:
+        raise Violation(f"the digest is {status.digest:x}, that of the items found {digest:x}")
     return Index(
-        items={name: vectors[int(label)] for name, label in zip(external_ids, live, strict=True)},
+        items=items,
         found=found,
         counts=status.counts,
         sequence=status.sequence,

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
 from vectorindex.dataplane import errors as dataplane
 from vectorindex.wire.operations import (
@@ -56,8 +57,14 @@ class Failing:
     after: float = 0.3
 
 
+def _digest(items: set[str]) -> str:
+    """As a sidecar's: the same for the same items."""
+    return sha256("\n".join(sorted(items)).encode()).hexdigest()[:16]
+
+
 class Sidecar:
-    """One pod's sidecar: what is on its volume survives; ``down`` says when it does not answer."""
+    """One pod's sidecar: what is on its volume survives; ``down`` says when it does not answer. One with items has
+    served before. ``taken_out``: it was told not to serve although it did."""
 
     def __init__(
         self, pod: str, clock: Clock, items: set[str], down: Callable[[float], bool], failing: Failing | None = None
@@ -77,7 +84,10 @@ class Sidecar:
         self.there: Callable[[float], bool] = lambda _seconds: True
         """Its Pod exists."""
         self.refuses_key: Callable[[float], bool] = lambda _seconds: False
-        self._configuration = Configuration()
+        self.configuration = Configuration(serve=True) if items else Configuration()
+        self.taken_out = False
+        self._volume = f"volume-{pod}"
+        self._writes = 0
 
     @property
     def up(self) -> bool:
@@ -94,17 +104,18 @@ class Sidecar:
 
     def state(self, uid: str) -> IndexState:
         return IndexState(
-            volume_id=f"volume-{self.pod}",
+            volume_id=self._volume,
             boot_id="boot",
             identity=PodIdentity(namespace=NAMESPACE, index=self.index, uid=uid, pod=self.pod),
             index_name=self.index,
             dimensions=8,
             metric="L2",
-            sequence=sum(self.executed.values()),
+            sequence=self._writes + sum(self.executed.values()),
+            digest=_digest(self.items),
             counts=Counts(live=len(self.items), deleted=0, delta=0),
             bytes=100 * len(self.items),
             parameters=self.parameters,
-            configuration=self._configuration,
+            configuration=self.configuration,
             operations=tuple(each for each in map(self.look, self.ledger) if not each.state.finished),
         )
 
@@ -115,9 +126,20 @@ class Sidecar:
         self.epoch = epoch
 
     def configure(self, configuration: Configuration) -> None:
-        self._configuration = Configuration(
-            **self._configuration.model_dump(exclude_none=True) | configuration.model_dump(exclude_none=True)
-        )
+        self.taken_out |= self.configuration.serve is True and configuration.serve is not True
+        self.configuration = configuration
+
+    def write(self, items: set[str]) -> None:
+        """The application adds items."""
+        self.items |= items
+        self._writes += 1
+
+    def replace_volume(self) -> None:
+        """The pod comes back on an empty volume."""
+        self.items, self.configuration = set(), Configuration()
+        self._volume, self._writes = f"{self._volume}-new", 0
+        self.executed.clear()
+        self.ledger.clear()
 
     def start(self, identifier: str, body: OperationBody) -> OperationStatus:
         if identifier in self.ledger:
@@ -133,7 +155,7 @@ class Sidecar:
                 kind=body.kind,
                 state=OperationState.SUCCEEDED if first == digest else OperationState.FAILED,
                 reason=ALREADY_APPLIED if first == digest else FailureReason.OPERATION_ID_CONFLICT,
-                volume_id=f"volume-{self.pod}",
+                volume_id=self._volume,
                 progress=100,
                 object=body.object,
                 result=result if first == digest else None,
@@ -144,7 +166,7 @@ class Sidecar:
             id=identifier,
             kind=body.kind,
             state=OperationState.RUNNING,
-            volume_id=f"volume-{self.pod}",
+            volume_id=self._volume,
             object=body.object,
         )
         if isinstance(body, DeleteBody):
@@ -162,7 +184,7 @@ class Sidecar:
     def preview(self, request: DeleteRequest) -> DeletePreview:
         found = [name in self.items for name in request.external_ids]
         return DeletePreview(
-            volume_id=f"volume-{self.pod}", live=len(self.items), deleted=sum(found), bitmap=pack_bitmap(found)
+            volume_id=self._volume, live=len(self.items), deleted=sum(found), bitmap=pack_bitmap(found)
         )
 
     def look(self, identifier: str) -> OperationStatus:
@@ -200,7 +222,7 @@ class Sidecar:
 
     def cancel(self, identifier: str) -> OperationStatus:
         record = self.ledger.get(identifier) or OperationStatus(
-            id=identifier, kind=None, state=OperationState.QUEUED, volume_id=f"volume-{self.pod}"
+            id=identifier, kind=None, state=OperationState.QUEUED, volume_id=self._volume
         )
         if not record.state.finished:
             record = record.model_copy(update={"state": OperationState.CANCELLED})

@@ -475,7 +475,7 @@ def _field(manifest: Manifest, path: str) -> str:
 
 def _pod(sidecar: Sidecar) -> Manifest:
     """The Pod; its address is its name."""
-    ready = "True" if sidecar.up else "False"
+    ready = "True" if sidecar.up and sidecar.configuration.serve else "False"
     status: Manifest = {"phase": "Pending"}
     if sidecar.scheduled:
         status = {"phase": "Running", "podIP": sidecar.pod, "conditions": [{"type": "Ready", "status": ready}]}

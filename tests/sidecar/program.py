@@ -23,6 +23,7 @@ from vectorindex.wire.epoch import HEADER
 
 DEADLINE = 90.0  # for a machine that does other things too; nothing waits longer than it has to
 REPOSITORY = Path(__file__).parents[2]
+NEW_VOLUME = "the operator has not said yet whether this pod may serve, whose volume is new"
 FINISHED = ("Succeeded", "Failed", "Cancelled")
 
 
@@ -208,7 +209,8 @@ class Client:
 async def connect(
     program: Program, *, ready: bool = True, headers: Mapping[str, str] | None = None
 ) -> AsyncIterator[Client]:
-    """A client of a program that has loaded what it can, and serves it all if ``ready``. ``headers``: of each call."""
+    """A client of a program that has loaded what it can, and answers for all of it if ``ready``: a new pod of a
+    VectorIndex waits to be told that it may serve, and answers. ``headers``: of each call."""
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=DEADLINE)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as session:
@@ -216,7 +218,10 @@ async def connect(
 
         async def loaded() -> bool:
             answer = await client.call("GET", "/readyz")
-            return answer.status == 200 or (not ready and "being loaded" not in answer.body["detail"])
+            if answer.status == 200:
+                return True
+            why = answer.body["detail"]
+            return NEW_VOLUME in why or (not ready and "being loaded" not in why)
 
         await eventually(loaded, "readiness")
         yield client

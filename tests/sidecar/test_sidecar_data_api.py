@@ -332,19 +332,19 @@ async def test_a_bad_row_of_a_session_is_refused_whole(client: Client) -> None:
     assert await client.search("rows", VECTORS[0]) == ["good"]
 
 
-async def test_configuration_is_in_force_at_once_and_merges(client: Client) -> None:
+async def test_a_configuration_is_in_force_at_once_in_place_of_the_last_one(client: Client) -> None:
     await client.create("configured")
     await client.load("configured", names(40), VECTORS)
     put = "/v1/indexes/configured/configuration"
     await client.ok("PUT", put, {"ef_search": 77, "min_items": 1})
-    state = await client.ok("PUT", put, {"deleted_percent": 5})
-    assert state["configuration"] == {"ef_search": 77, "min_items": 1, "deleted_percent": 5}
-    assert state["parameters"]["ef_search"] == 77
+    state = await client.ok("PUT", put, {"min_items": 1, "deleted_percent": 5})
+    assert state["configuration"] == {"min_items": 1, "deleted_percent": 5}
+    assert state["parameters"]["ef_search"] == 77, "what was put in force stays"
     assert state["needs_rebuild"] is False
     await client.delete("configured", ["item-0", "item-1"])
     state = await client.state("configured")
     assert (state["needs_rebuild"], state["reasons"]) == (True, ["DeletedRatio"])
-    state = await client.ok("PUT", put, {"desired_m": 32})
+    state = await client.ok("PUT", put, {"min_items": 1, "deleted_percent": 5, "desired_m": 32})
     assert state["reasons"] == ["DeletedRatio", "ParametersChanged"]
     assert state["figures"] == {
         "stored": 40,
@@ -357,6 +357,8 @@ async def test_configuration_is_in_force_at_once_and_merges(client: Client) -> N
     }
     status = await client.ok("GET", "/indexes/configured/status")
     assert (status["figures"], status["estimates"]) == (state["figures"], state["estimates"])
+    state = await client.ok("PUT", put, {})
+    assert (state["configuration"], state["needs_rebuild"], state["figures"]["wanted"]) == ({}, False, {})
 
 
 async def test_answers_are_plain_json_for_existing_clients(client: Client) -> None:

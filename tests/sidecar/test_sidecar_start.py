@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from tests.sidecar.pod import ENVIRONMENT, operator, write_identity
-from tests.sidecar.program import Launch, NotStartedError, Program, connect, names, random_vectors
+from tests.sidecar.program import (
+    NEW_VOLUME,
+    Client,
+    Launch,
+    NotStartedError,
+    Program,
+    connect,
+    names,
+    random_vectors,
+)
 
 VECTORS = random_vectors(50)
 
@@ -32,6 +41,54 @@ async def test_an_identity_makes_its_index_on_an_empty_volume(launch: Launch, tm
     async with connect(again, headers=operator()) as client:
         state = await client.state("products")
         assert (state["identity"]["uid"], state["counts"]["live"]) == ("uid-2", 50)
+
+
+async def test_a_new_volume_waits_to_be_told_that_it_may_serve(launch: Launch, tmp_path: Path) -> None:
+    """What it was told counts from then on, also after a kill, and on no other volume."""
+
+    async def readiness(client: Client) -> tuple[int, str]:
+        answer = await client.call("GET", "/readyz")
+        return answer.status, answer.body.get("detail", "")
+
+    put = "/v1/indexes/products/configuration"
+    program = launch(*write_identity(tmp_path), environment=ENVIRONMENT)
+    async with connect(program, ready=False, headers=operator()) as client:
+        client.epoch = 1
+        assert await readiness(client) == (503, f"index products: {NEW_VOLUME}")
+        assert "serve" not in (await client.state("products"))["configuration"]
+        await client.load("products", names(50), VECTORS)
+        assert (await client.search("products", VECTORS[3], k=1)) == ["item-3"], (
+            "whoever calls the pod itself is answered"
+        )
+        state = await client.ok("PUT", put, {"serve": False})
+        assert state["configuration"] == {"serve": False}
+    program.kill()
+    program = launch(*write_identity(tmp_path), environment=ENVIRONMENT)
+    async with connect(program, ready=False, headers=operator()) as client:
+        client.epoch = 1
+        status, why = await readiness(client)
+        assert (status, "held back until it holds the items of those that serve" in why) == (503, True)
+        await client.ok("PUT", put, {"serve": True, "ef_search": 50})
+        assert (await readiness(client))[0] == 200
+    program.kill()
+    program = launch(*write_identity(tmp_path, uid="uid-2"), environment=ENVIRONMENT)
+    async with connect(program, headers=operator()) as client:
+        assert (await client.state("products"))["configuration"] == {"serve": True, "ef_search": 50}
+    program.stop()
+    (tmp_path / "volume/volume.json").unlink()  # its files, copied to another volume
+    program = launch(*write_identity(tmp_path), environment=ENVIRONMENT)
+    async with connect(program, headers=operator()) as client:
+        assert await readiness(client) == (503, f"index products: {NEW_VOLUME}")
+        assert (await client.state("products"))["configuration"] == {"ef_search": 50}
+
+
+async def test_run_by_hand_it_serves_unless_it_is_told_not_to(launch: Launch) -> None:
+    async with connect(launch()) as client:
+        await client.create("words")
+        await client.ok("PUT", "/v1/indexes/words/configuration", {"serve": False})
+        assert (await client.call("GET", "/readyz")).status == 503
+        await client.ok("PUT", "/v1/indexes/words/configuration", {})
+        assert (await client.call("GET", "/readyz")).status == 200
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,35 @@ async def test_writes_go_on_during_a_rebuild_and_are_all_there_after_it(launch: 
         assert await ids_of(client) == expected
 
 
+@pytest.mark.parametrize("metric", ["Cosine", "L2"])
+async def test_pods_that_hold_the_same_items_have_the_same_digest(launch: Launch, metric: str) -> None:
+    """Three indexes as three pods: by one session, by single writes with more that goes again, and by both."""
+    ids, vectors = names(900), VECTORS[:900]
+    program = launch()
+    async with connect(program) as client:
+        for index in ("one", "two", "three"):
+            await client.create(index, metric=metric)
+        await client.load("one", ids, vectors)
+        for start in range(600, -1, -300):
+            await upsert(client, ids[start : start + 300], vectors[start : start + 300], "two")
+        await upsert(client, ["extra"], VECTORS[900:901], "two")
+        await client.load("three", ids, VECTORS[1_000:1_900])
+        items = [{"external_id": name, "vector": vector.tolist()} for name, vector in zip(ids, vectors, strict=True)]
+        await client.ok("POST", "/upsert", {"index_name": "three", "items": items[:100]})
+        await client.load("three", ids[100:], vectors[100:], "upsert")
+        assert len({(await client.state(index))["digest"] for index in ("one", "two", "three")}) == 2
+        await client.delete("two", ["extra"])
+        await client.put("three", "rebuild.1", "Rebuild")
+        assert (await client.finished("three", "rebuild.1"))["state"] == "Succeeded"
+        digests = {(await client.state(index))["digest"] for index in ("one", "two", "three")}
+        assert len(digests) == 1
+    program.kill()
+    async with connect(launch()) as client:
+        assert {(await client.ok("GET", f"/indexes/{index}/count"))["digest"] for index in ("one", "two")} == digests
+        await client.delete("one", ids)
+        assert (await client.state("one"))["digest"] == "0" * 16
+
+
 async def test_many_clients_share_the_fsyncs(launch: Launch) -> None:
     async with connect(launch()) as client:
         await client.create("words")

@@ -18,6 +18,11 @@ class ConditionType(DocumentedEnum):
         "MaintenanceNeeded",
         "The index would gain from an optimize or a rebuild; the message says which, and gives the figures.",
     )
+    REPLICAS_CONSISTENT = (
+        "ReplicasConsistent",
+        "Every pod holds the same items, by their digests; False when two looks, a minute apart, show that they differ "
+        "while nothing is written.",
+    )
     SUCCEEDED = "Succeeded", "How the run ended; Unknown until then."
 
 
@@ -37,6 +42,11 @@ class Reason(DocumentedEnum):
         "A new pod template waits until the rebuild or optimize that is at work is done; one that comes with another "
         "version of the operator also waits for its turn, as one index at a time is upgraded; see the message.",
     )
+    AWAITING_ITEMS = (
+        "AwaitingItems",
+        "A pod on a new volume is held not ready until it holds the items that the others hold, which the application "
+        "writes to it; the message names it.",
+    )
     UP_TO_DATE = "UpToDate", "The objects of the index are as its spec asks for; nothing is under way."
     NOT_STALLED = "NotStalled", "Nothing that somebody would have to repair stands in the way."
     IDENTITY_MISMATCH = (
@@ -52,6 +62,12 @@ class Reason(DocumentedEnum):
     DELTA_RATIO = "DeltaRatio", "Too many items lie outside the main graph (maintenance.deltaPercent)."
     PARAMETERS_CHANGED = "ParametersChanged", "spec.hnsw asks for an m or efConstruction that is not in force."
     NOT_NEEDED = "NotNeeded", "No pod needs an optimize or a rebuild."
+    REPLICAS_AGREE = "ReplicasAgree", "Every pod holds the same items."
+    REPLICAS_DIFFER = (
+        "ReplicasDiffer",
+        "The pods hold different items, and nothing is being written; the message names them with their counts.",
+    )
+    WRITES_IN_PROGRESS = "WritesInProgress", "Items are being written, so that the pods cannot be compared."
 
     # Runs that have not ended
     QUEUED = "Queued", "The run waits for its turn: rebuilds and optimizes of one index run one after the other."

@@ -308,6 +308,9 @@ class PodStatus(ApiModel):
     optimize_estimate: Estimate | None = Field(default=None, description="What an IndexOptimize would take on the pod.")
     parameters: ParametersInForce | None = Field(default=None, description="HNSW parameters in force.")
     sequence: Count | None = Field(default=None, description="Grows with every write that the pod acknowledged.")
+    digest: Identifier | None = Field(
+        default=None, description="Of the items as of that sequence: the same on pods that hold the same items."
+    )
     volume_id: Identifier | None = Field(default=None, description="Names the pod's volume.")
     boot_id: Identifier | None = Field(default=None, description="Names the process that answered.")
 

@@ -1,4 +1,4 @@
-"""What the operator sets on each pod, from the spec."""
+"""What the operator sets on the pods, from the spec."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from vectorindex.wire.state import Configuration
 
 
 def wanted_configuration(index: VectorIndex) -> Configuration:
-    """The configuration by the spec. What the spec leaves unset is not sent, so it stays as it is."""
+    """The configuration by the spec, the same for every pod; whether one may serve is said of each by itself. What the
+    spec leaves unset is unset on the pod."""
     hnsw = index.spec.hnsw or Parameters()
     limits = index.spec.maintenance
     return Configuration(
@@ -23,12 +24,6 @@ def wanted_configuration(index: VectorIndex) -> Configuration:
         desired_m=hnsw.m,
         desired_ef_construction=hnsw.ef_construction,
     )
-
-
-def differs(wanted: Configuration, actual: Configuration) -> bool:
-    """Is anything that is wanted not so?"""
-    values = wanted.model_dump(exclude_none=True)
-    return any(getattr(actual, field) != value for field, value in values.items())
 
 
 def _threads(index: VectorIndex) -> int | None:

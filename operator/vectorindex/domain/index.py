@@ -6,7 +6,7 @@ figures beside it. Figures alone are written at most once a minute: :func:`worth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import takewhile
@@ -17,13 +17,15 @@ from vectorindex.api.reasons import ConditionType, Reason
 from vectorindex.api.vectorindex import Estimate, PodStatus, VectorIndexStatus
 from vectorindex.domain.children import Child, Step
 from vectorindex.domain.conditions import FALSE, TRUE, UNKNOWN, Fact, build_conditions
-from vectorindex.domain.configuration import differs, wanted_configuration
+from vectorindex.domain.configuration import wanted_configuration
+from vectorindex.domain.consistency import Looks, consistency
 from vectorindex.domain.figures import agreed, in_force, largest, total
 from vectorindex.domain.maintenance import Figures, maintenance_needed
 from vectorindex.domain.members import Member, TooManyPods, WrongIdentity, are_watched, troubles
 from vectorindex.domain.pacing import passed
 from vectorindex.domain.rollout import Rollout
 from vectorindex.domain.run import BuildRun
+from vectorindex.domain.serving import awaiting, may_serve
 from vectorindex.domain.verdicts import Policy, Verdict, counted, enumerate_names, first_violation
 from vectorindex.wire import state as wire
 from vectorindex.wire.endpoint import Endpoint
@@ -32,9 +34,9 @@ from vectorindex.wire.text import rounded
 
 FIGURES_INTERVAL = timedelta(seconds=60)
 """Figures that changed alone are written this long after the last write."""
-POLL_SHORTEST, POLL_LONGEST = 2.0, 300.0
-"""Seconds between two looks at the pods: few after something changed, more the longer nothing does. Whatever Kubernetes
-knows of is watched; that the figures of a pod change, only the pod can say."""
+POLL_STARTING, POLL_SHORTEST, POLL_LONGEST = 0.5, 2.0, 300.0
+"""Seconds between two looks at the pods: few while one starts or after something changed, more the longer nothing
+does. Whatever Kubernetes knows of is watched; that the figures of a pod change, only the pod can say."""
 POLL_TROUBLE = 30.0
 """Seconds at most while a pod does not serve, and where pods are not watched: by the looks alone it is found that one
 came or went."""
@@ -107,19 +109,24 @@ def decide(snapshot: IndexSnapshot) -> IndexActions:
     would start as another one, and stay so. A new pod template waits for a build that is at work, and one of another
     version of the operator for its turn.
     """
-    wanted = wanted_configuration(snapshot.index)
     free = takewhile(lambda child: child.step in (Step.KEEP, Step.APPLY), snapshot.children)
     due = (snapshot.due(child) for child in free if child.step is Step.APPLY)
     return IndexActions(
         apply=tuple(child for child in due if child is not None),
-        configure=tuple(
-            Configure(member.endpoint, wanted)
-            for member in snapshot.members
-            if member.endpoint is not None
-            and isinstance(member.answer, IndexState)
-            and differs(wanted, member.answer.configuration)
-        ),
+        configure=tuple(_configured(snapshot)),
     )
+
+
+def _configured(snapshot: IndexSnapshot) -> Iterator[Configure]:
+    """For each pod whose configuration is another than the one that is wanted."""
+    by_spec = wanted_configuration(snapshot.index)
+    for member in snapshot.members:
+        if member.endpoint is None or not isinstance(member.answer, IndexState):
+            continue
+        serve = may_serve(member.answer, member.name, snapshot.members, snapshot.index.status.pods)
+        wanted = by_spec.model_copy(update={"serve": serve})
+        if wanted != member.answer.configuration:
+            yield Configure(member.endpoint, wanted)
 
 
 @dataclass(frozen=True)
@@ -135,7 +142,12 @@ def summarize(snapshot: IndexSnapshot, applied: Applied) -> IndexSummary:
     """The status that states the snapshot and what came of the actions."""
     index, now = snapshot.index, snapshot.now
     rows = tuple(_row(member, index.status) for member in snapshot.members)
-    facts = (*_state_facts(_Case(snapshot, applied)), _maintenance_fact(index, rows))
+    standing = index.status.condition(ConditionType.REPLICAS_CONSISTENT)
+    facts = (
+        *_state_facts(_Case(snapshot, applied)),
+        _maintenance_fact(index, rows),
+        consistency(Looks(now, snapshot.pods_wanted, index.status.pods, snapshot.last_write, standing)),
+    )
     status = VectorIndexStatus(
         observed_generation=index.metadata.generation,
         conditions=build_conditions(index.status, index.metadata.generation, now, facts),
@@ -198,9 +210,17 @@ def _without_figures(status: VectorIndexStatus) -> object:
 def _poll_after(snapshot: IndexSnapshot) -> float:
     since = snapshot.last_write or snapshot.now
     quiet = (snapshot.now - since).total_seconds()
+    shortest = POLL_STARTING if any(map(_starts, snapshot.members)) else POLL_SHORTEST
     serves = are_watched(snapshot.index) and not troubles(snapshot.members)
     longest = POLL_LONGEST if serves else POLL_TROUBLE
-    return min(longest, max(POLL_SHORTEST, quiet / 10))
+    return min(longest, max(shortest, quiet / 10))
+
+
+def _starts(member: Member) -> bool:
+    """The pod runs, and is about to answer, or to be told that it may serve: nothing that is watched says so."""
+    if not isinstance(member.answer, IndexState):
+        return member.pod is not None and member.pod.endpoint is not None
+    return member.answer.configuration.serve is None
 
 
 def _row(member: Member, old: VectorIndexStatus) -> PodStatus:
@@ -222,6 +242,7 @@ def _row(member: Member, old: VectorIndexStatus) -> PodStatus:
         optimize_estimate=_estimate(state.estimates.optimize) if state.estimates else None,
         parameters=in_force(state.parameters),
         sequence=state.sequence,
+        digest=state.digest,
         volume_id=state.volume_id,
         boot_id=state.boot_id,
     )
@@ -302,6 +323,13 @@ def _rollout_pending(case: _Case) -> Verdict | None:
     return None
 
 
+def _awaiting_items(case: _Case) -> Verdict | None:
+    index = case.snapshot.index
+    service = names.pods_service(index.metadata.name) if index.spec.managed is not None else None
+    message = awaiting(case.snapshot.pods_wanted, index.status.pods, service)
+    return None if message is None else Verdict(Reason.AWAITING_ITEMS, message)
+
+
 def _pods_starting(case: _Case) -> Verdict | None:
     waiting = troubles(case.snapshot.pods_wanted)
     return Verdict(Reason.PROGRESSING, f"waiting: {enumerate_names(waiting)}") if waiting else None
@@ -318,6 +346,7 @@ RECONCILING: tuple[Policy[_Case, Verdict | None], ...] = (
     _applied,
     _rolling,
     _rollout_pending,
+    _awaiting_items,
     _pods_starting,
 )
 

@@ -167,9 +167,16 @@ class Member:
             return "is being removed"
         if isinstance(self.answer, NoAnswer):
             return self.answer.message
+        if self.is_held_back:
+            return "awaits its items"
         if self.pod is None or not self.pod.ready:
             return "is not ready"
         return None
+
+    @property
+    def is_held_back(self) -> bool:
+        """The pod was told not to serve (:mod:`vectorindex.domain.serving`)."""
+        return isinstance(self.answer, IndexState) and self.answer.configuration.serve is False
 
     @property
     def volume(self) -> str | None:

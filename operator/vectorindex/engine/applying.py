@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vectorindex.engine import items, journal, ledger, manifest
+from vectorindex.engine.digest import EMPTY, moved
 from vectorindex.engine.ledger import OperationRecord, OperationState
 from vectorindex.engine.rows import Rows
 from vectorindex.engine.writes import Delete, Deletion, Upsert, Upserted
@@ -22,11 +23,11 @@ def upsert(connection: sqlite3.Connection, path: Path, write: Upsert, lsn: int) 
     """Raises CorruptFile."""
     count = len(write.external_ids)
     _, first = manifest.reserve(connection, 0, count)
-    labels = range(first, first + count)
-    replaced = items.add(connection, path, zip(write.external_ids, labels, strict=True), lsn)
-    rows = Rows(np.array(labels, np.uint64), write.external_ids, write.vectors)
+    rows = Rows(np.arange(first, first + count, dtype=np.uint64), write.external_ids, write.vectors)
+    new = items.NewItems(write.external_ids, rows.labels, write.fingerprints)
+    replaced, shift = items.add(connection, path, new, lsn)
     journal.append(connection, rows, lsn)
-    return Upserted(rows, replaced, lsn)
+    return Upserted(rows, replaced, lsn, shift)
 
 
 def delete(connection: sqlite3.Connection, path: Path, write: Delete, live: int, lsn: int, now: float) -> Deletion:
@@ -49,7 +50,7 @@ def delete(connection: sqlite3.Connection, path: Path, write: Delete, live: int,
                 return _no_deletion(ledger.find(connection, operation.id), len(distinct))
         if record.state is OperationState.QUEUED:
             ledger.start(connection, operation.id, now)
-    found, labels = items.kill(connection, path, distinct, lsn)
+    found, labels, went = items.kill(connection, path, distinct, lsn)
     deleted = int(found.sum())
     record = None
     if operation is not None:
@@ -57,7 +58,7 @@ def delete(connection: sqlite3.Connection, path: Path, write: Delete, live: int,
         result = {"deleted": deleted, "not_found": len(distinct) - deleted, "bitmap": bitmap}
         ledger.succeed(connection, operation.id, result, now)
         record = ledger.find(connection, operation.id)
-    return Deletion(deleted, len(distinct) - deleted, found, labels, record)
+    return Deletion(deleted, len(distinct) - deleted, found, labels, record, moved(EMPTY, EMPTY, went))
 
 
 def _first_deletion(record: OperationRecord, count: int) -> Deletion:

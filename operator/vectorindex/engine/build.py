@@ -36,8 +36,10 @@ def _build_new(job: BuildJob, clock: PhaseClock) -> BuildResult:
     """One segment, of a session or in place of all others."""
     with clock.phase(Phase.READ):
         source: Source
+        hashes = None
         if job.session is not None:
-            source = SessionSource(job.session.rows, job.session.first_label, job.view.metric)
+            source = session = SessionSource(job.session.rows, job.session.first_label, job.view.metric)
+            hashes = session.fingerprints()
         else:
             source = ViewSource(job.view)
     replaces = tuple(old.segment.generation for old in source.segments)
@@ -46,7 +48,9 @@ def _build_new(job: BuildJob, clock: PhaseClock) -> BuildResult:
         return BuildResult((), replaces, unreachable, 0, clock.seconds)
     new = build_segment(job, source, clock)
     sample, computations = _measure(job, source.segments, [new.graph], clock)
-    return BuildResult((new.built,), replaces, unreachable, new.links_repaired, clock.seconds, sample, computations)
+    return BuildResult(
+        (new.built,), replaces, unreachable, new.links_repaired, clock.seconds, sample, computations, hashes
+    )
 
 
 def _optimize(job: BuildJob, clock: PhaseClock) -> BuildResult:

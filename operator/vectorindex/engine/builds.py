@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vectorindex.engine import items, journal, ledger, manifest
+from vectorindex.engine.digest import EMPTY, moved
 from vectorindex.engine.erasure import Seal
 from vectorindex.engine.errors import IdConflict
 from vectorindex.engine.flush import MERGED, Deltas, choose_flush, choose_merge, rows_of_a_flush
@@ -127,8 +128,8 @@ class Builds:
         told of each later write too, and of what the swap itself lets die."""
         replaces_all = job.session is not None and job.session.mode is SessionMode.BUILD
         with self._index.database.guarded() as connection:
-            new = None if replaces_all else self._open_ids(job, built)
-            replaced = _none() if new is None else items.replaced_by(connection, self._index.database.path, new.named())
+            new = None if replaces_all else self._new_items(job, built)
+            replaced = _none() if new is None else items.replaced_by(connection, self._index.database.path, new)
             swap = self._swap(job, built, replaced)
             dead = np.union1d(items.dead_labels(connection), replaced)
             tail = Rows.none(self._index.dimensions) if replaces_all else self._index.tail(connection)
@@ -151,12 +152,15 @@ class Builds:
                 ledger.swap(connection, operation_id, result or {})
             elif operation_id is not None:
                 ledger.succeed(connection, operation_id, result or {}, self._index.clock())
+            lsn, digest = self._index.state.sequence + 1, self._index.state.digest
             if mode is SessionMode.BUILD:
                 items.clear(connection)
                 journal.clear(connection)
-            new = self._open_ids(job, built)
-            lsn = self._index.state.sequence + 1
-            replaced = _none() if new is None else items.add(connection, self._index.database.path, new.named(), lsn)
+                digest = EMPTY
+            replaced = _none()
+            if (new := self._new_items(job, built)) is not None:
+                replaced, shift = items.add(connection, self._index.database.path, new, lsn)
+                digest = moved(digest, shift)
             if mode is SessionMode.INSERT and len(replaced):
                 raise IdConflict((), len(replaced))
             swap = self._swap(job, built, replaced)
@@ -172,7 +176,7 @@ class Builds:
                 manifest.add_segment(connection, segment)
             if swap.new_main:
                 manifest.write_parameters(connection, parameters_after(job, self._index.state.parameters))
-            manifest.write_sequence(connection, swap.lsn)
+            manifest.write_sequence(connection, swap.lsn, digest)
             died = [items.dead_labels(connection, new.min_label, new.max_label) for new in swap.added]
         self._ended(job)
         self._index.read()
@@ -243,12 +247,14 @@ class Builds:
         self._planned = job
         return job
 
-    def _open_ids(self, job: BuildJob, built: BuildResult) -> IdsFile | None:
-        """The new items of a session; None for other builds, whose items are there already, or if there is none."""
+    def _new_items(self, job: BuildJob, built: BuildResult) -> items.NewItems | None:
+        """Those of a session; None for other builds, whose items are there already, or if there is none."""
         if job.session is None or not built.segments:
             return None
         (segment,) = built.segments
-        return IdsFile.open(ids_path(self._index.folder, segment.generation))
+        assert built.fingerprints is not None
+        file = IdsFile.open(ids_path(self._index.folder, segment.generation))
+        return items.NewItems(file.names(), file.labels, built.fingerprints)
 
     def _swap(self, job: BuildJob, built: BuildResult, replaced: NDArray[np.uint64]) -> Swap:
         merging = self._flushing.view.segments if self._flushing is not None else ()

@@ -20,7 +20,7 @@ from vectorindex.engine.files import fsync_path
 from vectorindex.engine.params import IndexSpec
 
 APPLICATION_ID = 0x76656369  # "veci"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 WAL_LIMIT = 16 * 2**20
 SPACE_TO_RECOVER = 4 * 2**20
 """Free bytes at which a volume that was full takes writes again."""
@@ -33,10 +33,13 @@ CREATE TABLE state (  -- one row
     configuration TEXT NOT NULL DEFAULT '{}',
     next_label INTEGER NOT NULL DEFAULT 0, next_generation INTEGER NOT NULL DEFAULT 1,
     sequence INTEGER NOT NULL DEFAULT 0,  -- LSN of the last write
+    digest TEXT NOT NULL DEFAULT '0000000000000000',  -- of the live items, as of it
     sealed REAL, sealed_lsn INTEGER, sealed_generation INTEGER,  -- seal of the last rebuild or optimize
     erased INTEGER NOT NULL DEFAULT 0  -- whether what it dropped is gone from the files, durably
 ) STRICT;
-CREATE TABLE items (external_id TEXT PRIMARY KEY, label INTEGER NOT NULL, crc INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE items (
+    external_id TEXT PRIMARY KEY, label INTEGER NOT NULL, fingerprint INTEGER NOT NULL, crc INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 CREATE TABLE dead (label INTEGER PRIMARY KEY, lsn INTEGER NOT NULL) STRICT;  -- tombstones still in a graph
 CREATE TABLE journal (  -- items that are in no segment yet
     label INTEGER PRIMARY KEY, lsn INTEGER NOT NULL, external_id TEXT NOT NULL, vector BLOB NOT NULL,

@@ -36,9 +36,9 @@ _COMPACTED_ITEM = 100
 """Of each stored item of the segments that an optimize reads: levels, places, order, numbers in the new graph."""
 _VISITED_ITEM = 2
 """Of each item for each thread that searches or inserts."""
-_STAGED_ITEM = 150
+_STAGED_ITEM = 160
 """Of each row of a session in the front's temporary table, while its items are named."""
-_ROW_BYTES = 24
+_ROW_BYTES = 33
 """Of a row of ``items`` beside its ID, or of ``dead``, with its part of the B-tree's pages."""
 _SPARE_DISK = 8 * 2**20
 """What stays free for the writes that come meanwhile, and for SQLite to work at all."""

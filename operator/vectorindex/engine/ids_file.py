@@ -102,9 +102,9 @@ class IdsFile:
         """UTF-8 of the ID in ``row``."""
         return bytes(self._text[int(self._offsets[row]) : int(self._offsets[row + 1])])
 
-    def named(self) -> Iterator[tuple[str, int]]:
-        """Each ID with its label."""
-        return ((self.external_id(row), label) for row, label in enumerate(self.labels.tolist()))
+    def names(self) -> Iterator[str]:
+        """All IDs, row by row."""
+        return (self.external_id(row) for row in range(len(self.labels)))
 
     def rows_of(self, labels: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The row of each label (n,), -1 where this file does not hold it."""

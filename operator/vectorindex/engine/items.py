@@ -1,5 +1,5 @@
 """Which external ID is which label, and which labels are dead: set-based SQL, for the store to call in its
-transactions.
+transactions. What changes the items says by how much their digest moves.
 
 The labels in ``items`` and in ``dead`` together are exactly those that the segments and the journal hold. Each function
 works through one temporary table in memory, ordered like ``items``, so that the B-tree is walked once.
@@ -12,28 +12,45 @@ import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vectorindex.engine.digest import EMPTY, moved, total
 from vectorindex.engine.errors import CorruptFile
 
 SHOWN_CONFLICTS = 5
 
-Named = Iterable[tuple[str, int]]
-"""Distinct external IDs, each with its label."""
+
+@dataclass(frozen=True, eq=False)
+class NewItems:
+    """n items: distinct ``external_ids`` (n), which are read once, their ``labels`` (n,) and ``fingerprints`` (n,)."""
+
+    external_ids: Iterable[str]
+    labels: NDArray[np.uint64]
+    fingerprints: NDArray[np.int64]
+
+    @property
+    def digest(self) -> int:
+        return total(self.fingerprints)
+
+    def rows(self) -> Iterator[tuple[str, int, int, int]]:
+        """As they lie in ``items``."""
+        for item in zip(self.external_ids, self.labels.tolist(), self.fingerprints.tolist(), strict=True):
+            yield (*item, item_crc(*item))
 
 
-def item_crc(external_id: str, label: int) -> int:
-    """Guards a row of ``items``: CRC-32 of the ID in UTF-8, started with the label."""
-    return zlib.crc32(external_id.encode(), label & 0xFFFFFFFF)
+def item_crc(external_id: str, label: int, fingerprint: int) -> int:
+    """Guards a row of ``items``: CRC-32 of the ID in UTF-8, started with the label and the fingerprint."""
+    return zlib.crc32(external_id.encode(), (label ^ fingerprint ^ fingerprint >> 32) & 0xFFFFFFFF)
 
 
 def kill(
     connection: sqlite3.Connection, path: Path, external_ids: Sequence[str], lsn: int
-) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
-    """Makes items dead as of ``lsn``: which of the distinct IDs (n,) there were, and their labels. Raises
+) -> tuple[NDArray[np.bool_], NDArray[np.uint64], int]:
+    """Makes items dead as of ``lsn``: which of the distinct IDs (n,) there were, their labels, and their digest. Raises
     CorruptFile."""
     with _temporary(connection, "requested", "external_id TEXT PRIMARY KEY, position INTEGER NOT NULL"):
         connection.execute(
@@ -41,16 +58,16 @@ def kill(
             (json.dumps(external_ids, ensure_ascii=False),),
         )
         rows = connection.execute(
-            "SELECT position, label, external_id, crc FROM temp.requested JOIN items USING (external_id)"
+            "SELECT position, label, external_id, fingerprint, crc FROM temp.requested JOIN items USING (external_id)"
         ).fetchall()
         found = np.zeros(len(external_ids), np.bool_)
         found[[position for position, *_ in rows]] = True
-        labels = _verified((item[1:] for item in rows), path)
+        labels, went = _verified((item[1:] for item in rows), path)
         connection.execute(
             "INSERT INTO dead SELECT label, ? FROM temp.requested JOIN items USING (external_id) ORDER BY label", (lsn,)
         )
         connection.execute("DELETE FROM items WHERE external_id IN (SELECT external_id FROM temp.requested)")
-    return found, labels
+    return found, labels, went
 
 
 def conflicts(connection: sqlite3.Connection, external_ids: Iterable[bytes]) -> tuple[list[str], int]:
@@ -69,10 +86,11 @@ def conflicts(connection: sqlite3.Connection, external_ids: Iterable[bytes]) -> 
         return [external_id for (external_id,) in shown], total
 
 
-def replaced_by(connection: sqlite3.Connection, path: Path, new: Named) -> NDArray[np.uint64]:
+def replaced_by(connection: sqlite3.Connection, path: Path, new: NewItems) -> NDArray[np.uint64]:
     """Labels of the items that new ones of these IDs would replace. Raises CorruptFile."""
     with _staged(connection, new):
-        return _replaced(connection, path)
+        labels, _ = _replaced(connection, path)
+        return labels
 
 
 def clear(connection: sqlite3.Connection) -> None:
@@ -81,36 +99,41 @@ def clear(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM dead")
 
 
-def add(connection: sqlite3.Connection, path: Path, new: Named, lsn: int) -> NDArray[np.uint64]:
-    """Adds items; those that they replace are dead as of ``lsn``, and their labels are returned. Raises
-    CorruptFile."""
+def add(connection: sqlite3.Connection, path: Path, new: NewItems, lsn: int) -> tuple[NDArray[np.uint64], int]:
+    """Adds items; those that they replace are dead as of ``lsn``. Returns the labels of those, and by how much the
+    digest moves. Raises CorruptFile."""
     with _staged(connection, new):
-        replaced = _replaced(connection, path)
+        replaced, went = _replaced(connection, path)
         connection.execute(
             "INSERT INTO dead SELECT items.label, ? FROM temp.staged JOIN items USING (external_id) ORDER BY 1", (lsn,)
         )
         connection.execute("INSERT OR REPLACE INTO items SELECT * FROM temp.staged ORDER BY external_id")
-        return replaced
+        return replaced, moved(EMPTY, new.digest, went)
 
 
-def fill(connection: sqlite3.Connection, live: Iterable[tuple[str, int]], dead: Iterable[int], lsn: int) -> None:
-    """Names the items (ID, label) and the dead labels of the first segment of an empty index; the IDs are distinct."""
-    rows = sorted((external_id.encode(), external_id, label) for external_id, label in live)
-    connection.executemany(
-        "INSERT INTO items VALUES (?, ?, ?)",
-        ((external_id, label, item_crc(external_id, label)) for _, external_id, label in rows),
-    )
+def fill(connection: sqlite3.Connection, live: NewItems, dead: Iterable[int], lsn: int) -> None:
+    """Names the items and the dead labels of the first segment of an empty index."""
+    rows = sorted(live.rows(), key=lambda row: row[0].encode())
+    connection.executemany("INSERT INTO items VALUES (?, ?, ?, ?)", rows)
     connection.executemany("INSERT INTO dead VALUES (?, ?)", ((label, lsn) for label in dead))
+
+
+def digest(connection: sqlite3.Connection) -> int:
+    """Of all items, summed anew. In halves, because a sum of SQLite's does not wrap."""
+    low, high = connection.execute(
+        "SELECT coalesce(sum(fingerprint & 4294967295), 0), coalesce(sum(fingerprint >> 32), 0) FROM items"
+    ).fetchone()
+    return moved(EMPTY, low + (high << 32))
 
 
 def labels_of(connection: sqlite3.Connection, path: Path, external_ids: Sequence[str]) -> dict[str, int]:
     """The label of each ID that there is. Raises CorruptFile."""
     rows = connection.execute(
-        "SELECT label, external_id, crc FROM items WHERE external_id IN (SELECT value FROM json_each(?))",
+        "SELECT label, external_id, fingerprint, crc FROM items WHERE external_id IN (SELECT value FROM json_each(?))",
         (json.dumps(external_ids, ensure_ascii=False),),
     ).fetchall()
     _verified(rows, path)
-    return {external_id: label for label, external_id, _ in rows}
+    return {external_id: label for label, external_id, *_ in rows}
 
 
 def page(connection: sqlite3.Connection, after: str | None, limit: int) -> list[str]:
@@ -157,31 +180,31 @@ def _temporary(connection: sqlite3.Connection, name: str, columns: str) -> Itera
 
 
 @contextmanager
-def _staged(connection: sqlite3.Connection, new: Named) -> Iterator[None]:
+def _staged(connection: sqlite3.Connection, new: NewItems) -> Iterator[None]:
     """The rows of ``items`` for new items."""
-    columns = "external_id TEXT PRIMARY KEY, label INTEGER NOT NULL, crc INTEGER NOT NULL"
+    columns = "external_id TEXT PRIMARY KEY, label INTEGER NOT NULL, fingerprint INTEGER NOT NULL, crc INTEGER NOT NULL"
     with _temporary(connection, "staged", columns):
-        connection.executemany(
-            "INSERT INTO temp.staged VALUES (?, ?, ?)",
-            ((external_id, label, item_crc(external_id, label)) for external_id, label in new),
-        )
+        connection.executemany("INSERT INTO temp.staged VALUES (?, ?, ?, ?)", new.rows())
         yield
 
 
-def _replaced(connection: sqlite3.Connection, path: Path) -> NDArray[np.uint64]:
+def _replaced(connection: sqlite3.Connection, path: Path) -> tuple[NDArray[np.uint64], int]:
     rows = connection.execute(
-        "SELECT items.label, external_id, items.crc FROM temp.staged JOIN items USING (external_id) ORDER BY 1"
+        "SELECT items.label, external_id, items.fingerprint, items.crc"
+        " FROM temp.staged JOIN items USING (external_id) ORDER BY 1"
     )
     return _verified(rows, path)
 
 
-def _verified(rows: Iterable[tuple[int, str, int]], path: Path) -> NDArray[np.uint64]:
-    labels = []
-    for label, external_id, crc in rows:
-        if crc != item_crc(external_id, label):
+def _verified(rows: Iterable[tuple[int, str, int, int]], path: Path) -> tuple[NDArray[np.uint64], int]:
+    """The labels of these rows, and the digest of their items."""
+    labels, found = [], []
+    for label, external_id, fingerprint, crc in rows:
+        if crc != item_crc(external_id, label, fingerprint):
             raise CorruptFile(path, f"the row of the item with label {label} is damaged (its crc differs)")
         labels.append(label)
-    return np.array(labels, np.uint64)
+        found.append(fingerprint)
+    return np.array(labels, np.uint64), total(np.array(found, np.int64))
 
 
 def _labels(rows: Iterable[tuple[int]]) -> NDArray[np.uint64]:

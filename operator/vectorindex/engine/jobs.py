@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vectorindex.engine.erasure import Seal
 from vectorindex.engine.params import Parameters
 from vectorindex.engine.recall import RecallSample, SampleRequest
@@ -144,7 +147,8 @@ class BuildResult:
     """``segments`` are new, by ascending labels; ``replaces``: generations of the view that they take the place of (a
     session's swap finds out by itself). ``unreachable_before``: live items of the old graphs that no search could find;
     ``links_repaired``: links that were put across the gaps of dead items, or to make items reachable; ``seconds`` by
-    phase. ``sample`` and ``computations`` are None when nothing was to be measured or nothing has changed."""
+    phase. ``sample`` and ``computations`` are None when nothing was to be measured or nothing has changed;
+    ``fingerprints`` (n,) of the items of a session by ascending labels, None of any other build."""
 
     segments: tuple[BuiltSegment, ...]
     replaces: tuple[int, ...]
@@ -153,6 +157,7 @@ class BuildResult:
     seconds: dict[str, float] = field(default_factory=dict)
     sample: RecallSample | None = None
     computations: Computations | None = None
+    fingerprints: NDArray[np.int64] | None = field(default=None, compare=False)
 
     @property
     def unreachable(self) -> int:

@@ -7,6 +7,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
+from vectorindex.engine.digest import as_text
 from vectorindex.engine.erasure import Seal
 from vectorindex.engine.params import IndexSpec, Metric, Parameters
 from vectorindex.engine.segments import FileStamp, Role, Segment
@@ -14,12 +15,13 @@ from vectorindex.engine.segments import FileStamp, Role, Segment
 
 @dataclass(frozen=True)
 class State:
-    """``parameters`` are those in force; ``sequence`` is the LSN of the last write; ``seal`` is that of the last
-    rebuild or optimize, None when there was none."""
+    """``parameters`` are those in force; ``sequence`` is the LSN of the last write, and ``digest`` that of the live
+    items as of it; ``seal`` is that of the last rebuild or optimize, None when there was none."""
 
     spec: IndexSpec
     configuration: dict[str, Any]
     sequence: int
+    digest: int
     seal: Seal | None
 
     @property
@@ -29,14 +31,14 @@ class State:
 
 def read_state(connection: sqlite3.Connection) -> State:
     (name, dimensions, metric, delta_ratio, m, ef_construction, ef_search, seed, configuration, sequence,
-     sealed, sealed_lsn, sealed_generation, erased) = connection.execute(
+     digest, sealed, sealed_lsn, sealed_generation, erased) = connection.execute(
         "SELECT name, dimensions, metric, delta_ratio, m, ef_construction, ef_search, seed, configuration, sequence,"
-        " sealed, sealed_lsn, sealed_generation, erased FROM state"
+        " digest, sealed, sealed_lsn, sealed_generation, erased FROM state"
     ).fetchone()  # fmt: skip
     parameters = Parameters(m, ef_construction, ef_search, seed)
     spec = IndexSpec(name, dimensions, Metric(metric), parameters, delta_ratio)
     seal = None if sealed is None else Seal(float(sealed), int(sealed_lsn), int(sealed_generation), bool(erased))
-    return State(spec, json.loads(configuration), sequence, seal)
+    return State(spec, json.loads(configuration), sequence, int(digest, 16), seal)
 
 
 def write_name(connection: sqlite3.Connection, name: str) -> None:
@@ -54,8 +56,9 @@ def write_parameters(connection: sqlite3.Connection, parameters: Parameters) -> 
     )
 
 
-def write_sequence(connection: sqlite3.Connection, lsn: int) -> None:
-    connection.execute("UPDATE state SET sequence = ?", (lsn,))
+def write_sequence(connection: sqlite3.Connection, lsn: int, digest: int) -> None:
+    """The last write, and the digest of the live items after it."""
+    connection.execute("UPDATE state SET sequence = ?, digest = ?", (lsn, as_text(digest)))
 
 
 def write_seal(connection: sqlite3.Connection, seal: Seal) -> None:

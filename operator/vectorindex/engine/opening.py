@@ -11,7 +11,9 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
+from vectorindex.engine import items
 from vectorindex.engine.belonging import segment_files
+from vectorindex.engine.digest import as_text
 from vectorindex.engine.errors import CorruptFile, IndexLocked
 from vectorindex.engine.files import verify_stamp
 from vectorindex.engine.policy import Counts
@@ -39,8 +41,9 @@ def verify_segments(folder: Path, segments: Sequence[Segment]) -> None:
         verify_stamp(segment.ids_path(folder), segment.ids)
 
 
-def verify_counts(connection: sqlite3.Connection, path: Path, counts: Counts) -> None:
-    """Raises CorruptFile unless the tables name as many items as segments and journal hold."""
+def verify_items(connection: sqlite3.Connection, path: Path, counts: Counts, digest: int) -> None:
+    """Raises CorruptFile unless the tables name as many items as segments and journal hold, and those that the digest
+    is of."""
     live, dead = connection.execute("SELECT (SELECT count(*) FROM items), (SELECT count(*) FROM dead)").fetchone()
     if (live, dead) != (counts.live, counts.deleted):
         raise CorruptFile(
@@ -48,6 +51,8 @@ def verify_counts(connection: sqlite3.Connection, path: Path, counts: Counts) ->
             f"names {live:,} live and {dead:,} dead items, its segments and its journal hold"
             f" {counts.live:,} and {counts.deleted:,}",
         )
+    if (named := items.digest(connection)) != digest:
+        raise CorruptFile(path, f"names items of the digest {as_text(named)}, its state says {as_text(digest)}")
 
 
 def remove_leftovers(folder: Path, segments: Sequence[Segment]) -> None:

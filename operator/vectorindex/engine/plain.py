@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from vectorindex.engine import items, manifest
 from vectorindex.engine.build import build
 from vectorindex.engine.catalog import new_index
 from vectorindex.engine.database import Database, create_database
+from vectorindex.engine.digest import fingerprints
 from vectorindex.engine.errors import CorruptFile, InvalidInput
 from vectorindex.engine.files import fsync_whole, stamp
 from vectorindex.engine.folders import whole_folder
@@ -106,11 +107,11 @@ def import_hnsw(
         write_ids(ids_path(folder, _GENERATION), np.arange(given.count, dtype=np.uint64), external_ids, norms)
         create_database(folder / DATABASE_NAME, spec)
         fsync_whole(folder)  # SQLite may fail to sync and tell nobody: what is there must not depend on it
-        live = [(external_ids[label].decode(), int(label)) for label in np.flatnonzero(~given.deleted[order])]
+        live = _items_in_order(given, order, external_ids)
         _name(folder, spec, structure, live, dead)
         with closing(Store.open(folder)):  # everything is verified once more, as at a start
             pass
-    return Imported(spec, len(live), len(dead), structure.unreachable, unused)
+    return Imported(spec, len(live.labels), len(dead), structure.unreachable, unused)
 
 
 def export_hnsw(store: Store, folder: Path, report: Report) -> Exported:
@@ -181,7 +182,7 @@ search each of them and keep the nearest of all.
 
 
 def _name(
-    folder: Path, spec: IndexSpec, structure: StructureReport, live: list[tuple[str, int]], dead: NDArray[np.int64]
+    folder: Path, spec: IndexSpec, structure: StructureReport, live: items.NewItems, dead: NDArray[np.int64]
 ) -> None:
     """The first commit of the index: its segment, its items, its tombstones."""
     segment = Segment(
@@ -202,7 +203,7 @@ def _name(
         assert reserved == ((_GENERATION,), 0)
         items.fill(connection, live, dead.tolist(), _LSN)
         manifest.add_segment(connection, segment)
-        manifest.write_sequence(connection, _LSN)
+        manifest.write_sequence(connection, _LSN, live.digest)
 
 
 def _ids_in_order(graph: HnswFile, order: NDArray[np.int64], path: Path) -> tuple[list[bytes], int]:
@@ -232,6 +233,18 @@ def _ids_in_order(graph: HnswFile, order: NDArray[np.int64], path: Path) -> tupl
         for label, dead in zip(labels.tolist(), deleted.tolist(), strict=True)
     ]  # fmt: skip
     return external_ids, len(lines) - int((labels < len(lines)).sum())
+
+
+def _items_in_order(graph: HnswFile, order: NDArray[np.int64], external_ids: Sequence[bytes]) -> items.NewItems:
+    """Those that are not deleted, with their new labels, which are their places in ``order``; ``external_ids`` (n) of
+    all of them. What the file holds of a vector is what was received."""
+    labels = np.flatnonzero(~graph.deleted[order])
+    hashes = np.empty(len(labels), np.int64)
+    for part in chunks(len(labels)):
+        chosen = labels[part]
+        hashes[part] = fingerprints((external_ids[label] for label in chosen.tolist()), graph.vectors[order[chosen]])
+    names = [external_ids[label].decode() for label in labels.tolist()]
+    return items.NewItems(names, labels.astype(np.uint64), hashes)
 
 
 def _read_lines(path: Path) -> list[str]:

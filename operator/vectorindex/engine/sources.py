@@ -9,10 +9,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from vectorindex.engine.digest import fingerprints
 from vectorindex.engine.distance import stored_form
 from vectorindex.engine.errors import CorruptFile
 from vectorindex.engine.files import verify_stamp
-from vectorindex.engine.hnsw_file import HnswFile
+from vectorindex.engine.hnsw_file import HnswFile, chunks
 from vectorindex.engine.ids_file import IdsFile
 from vectorindex.engine.params import Metric
 from vectorindex.engine.segments import Segment, ViewSpec
@@ -54,6 +55,14 @@ class SessionSource:
 
     def vectors(self, part: slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         return stored_form(self._vectors[self._rows[part]], self._metric)
+
+    def fingerprints(self) -> NDArray[np.int64]:
+        """Of the item of each label."""
+        found = np.empty(len(self._rows), np.int64)
+        for part in chunks(len(self._rows)):
+            rows = self._rows[part]
+            found[part] = fingerprints((self._ids[row] for row in rows.tolist()), self._vectors[rows])
+        return found
 
 
 class OldSegment:

@@ -27,12 +27,13 @@ from vectorindex.engine import applying, items, journal, ledger, manifest
 from vectorindex.engine.belonging import require_database, require_own_database
 from vectorindex.engine.builds import Builds
 from vectorindex.engine.database import Database
+from vectorindex.engine.digest import moved
 from vectorindex.engine.erasure import NOTHING_SEALED, Erasure, SnapshotTrace, rfc3339, why_not
 from vectorindex.engine.errors import CorruptFile, InvalidInput, OperationConflict, OutOfSpace, StoreFailed
 from vectorindex.engine.files import fsync_path
 from vectorindex.engine.ledger import NewOperation, OperationRecord
 from vectorindex.engine.open_index import OpenIndex
-from vectorindex.engine.opening import remove_leftovers, take_lock, verify_counts, verify_segments
+from vectorindex.engine.opening import remove_leftovers, take_lock, verify_items, verify_segments
 from vectorindex.engine.params import IndexSpec, Parameters
 from vectorindex.engine.policy import Counts
 from vectorindex.engine.rows import Rows
@@ -45,13 +46,15 @@ DATABASE_NAME = "index.db"
 
 @dataclass(frozen=True)
 class IndexStatus:
-    """``spec`` with the parameters in force; ``size``: bytes of the database and of all segments; ``sequence``:
-    LSN of the last write; ``tail_rows`` wait in the journal; ``sealed``: seal of the last rebuild or optimize (seconds
-    since 1970); ``read_only``: why writes are refused, None if they are not; ``live``: items by generation."""
+    """``spec`` with the parameters in force; ``size``: bytes of the database and of all segments; ``sequence``: LSN
+    of the last write, and ``digest`` of the live items as of it; ``tail_rows`` wait in the journal; ``sealed``: seal of
+    the last rebuild or optimize (seconds since 1970); ``read_only``: why writes are refused, None if they are not;
+    ``live``: items by generation."""
 
     spec: IndexSpec
     configuration: dict[str, Any]
     sequence: int
+    digest: int
     counts: Counts
     tail_rows: int
     size: int
@@ -116,6 +119,7 @@ class Store:
             spec=self._index.state.spec,
             configuration=self._index.state.configuration,
             sequence=self._index.state.sequence,
+            digest=self._index.state.digest,
             counts=self._index.tally.counts,
             tail_rows=self._index.tally.rows,
             size=self._database.size + sum(segment.size for segment in self._index.segments),
@@ -139,7 +143,8 @@ class Store:
         """Makes writes in their order, durable when it returns: all of them in one transaction, or none. A repeated
         delete gives its first result; one whose operation is another one's gives the conflict, and changes nothing."""
         outcomes: list[Written | OperationConflict] = []
-        lsn, live = self._index.state.sequence, self._index.tally.counts.live
+        state, live = self._index.state, self._index.tally.counts.live
+        lsn, digest = state.sequence, state.digest
         with self._database.transaction() as connection:
             for write in writes:
                 outcome = self._apply(connection, write, live, lsn + 1)
@@ -149,9 +154,10 @@ class Store:
                     isinstance(outcome, Upserted) or len(outcome.labels)
                 ):
                     lsn += 1
-            if lsn > self._index.state.sequence:
-                manifest.write_sequence(connection, lsn)
-        self._index.state = replace(self._index.state, sequence=lsn)
+                    digest = moved(digest, outcome.shift)
+            if lsn > state.sequence:
+                manifest.write_sequence(connection, lsn, digest)
+        self._index.state = replace(state, sequence=lsn, digest=digest)
         for outcome in outcomes:
             if isinstance(outcome, Upserted):
                 self._index.tally.added(len(outcome.rows))
@@ -330,7 +336,7 @@ class Store:
         require_own_database(self._database.path, self._index.state.spec.name, next_generation)
         verify_segments(self.folder, self._index.segments)
         with self._database.guarded() as connection:
-            verify_counts(connection, self._database.path, self._index.tally.counts)
+            verify_items(connection, self._database.path, self._index.tally.counts, self._index.state.digest)
             self._index.tail(connection)
 
 

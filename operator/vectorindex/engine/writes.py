@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from vectorindex.engine.digest import EMPTY, fingerprints
 from vectorindex.engine.errors import InvalidInput
 from vectorindex.engine.ledger import NewOperation, OperationRecord
 from vectorindex.engine.params import Metric, validate_external_ids, validate_vectors
@@ -17,11 +18,12 @@ from vectorindex.engine.rows import Rows
 
 @dataclass(frozen=True, eq=False)
 class Upsert:
-    """New items, or new vectors (n, dim) float32 of items that are there; ``external_ids`` (n) are distinct. Make it
-    with :meth:`of`."""
+    """New items, or new vectors (n, dim) float32 of items that are there; ``external_ids`` (n) are distinct, with their
+    ``fingerprints`` (n,). Make it with :meth:`of`."""
 
     external_ids: tuple[str, ...]
     vectors: NDArray[np.float32]
+    fingerprints: NDArray[np.int64]
 
     @classmethod
     def of(cls, external_ids: Sequence[str], vectors: NDArray[np.float32], dimensions: int, metric: Metric) -> Upsert:
@@ -31,7 +33,8 @@ class Upsert:
         validate_external_ids(external_ids)
         validate_vectors(vectors, dimensions, metric)
         last = {external_id: row for row, external_id in enumerate(external_ids)}
-        return cls(tuple(last), vectors[list(last.values())])
+        kept = vectors[list(last.values())]
+        return cls(tuple(last), kept, fingerprints((name.encode() for name in last), kept))
 
 
 @dataclass(frozen=True)
@@ -63,23 +66,27 @@ class Preview:
 @dataclass(frozen=True, eq=False)
 class Upserted:
     """``rows`` as they are in the journal now; ``labels`` of the items that they replaced, to be marked in every
-    searcher. ``lsn``: the write's place in the history of the index."""
+    searcher. ``lsn``: the write's place in the history of the index; ``shift``: by how much the digest of the live
+    items has moved."""
 
     rows: Rows
     labels: NDArray[np.uint64]
     lsn: int
+    shift: int
 
 
 @dataclass(frozen=True, eq=False)
 class Deletion:
     """Over the distinct IDs (n,) of a request in order of first appearance: ``found`` (n,). ``labels`` are to be
-    marked in every searcher before the delete is acknowledged; empty when an operation was repeated."""
+    marked in every searcher before the delete is acknowledged; empty when an operation was repeated. ``shift``: by how
+    much the digest of the live items has moved."""
 
     deleted: int
     not_found: int
     found: NDArray[np.bool_]
     labels: NDArray[np.uint64]
     record: OperationRecord | None
+    shift: int = EMPTY
 
 
 Write = Upsert | Delete

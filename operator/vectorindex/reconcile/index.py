@@ -187,6 +187,7 @@ class IndexReconciler:
             (ConditionType.READY, ConditionStatus.FALSE),
             (ConditionType.STALLED, ConditionStatus.TRUE),
             (ConditionType.MAINTENANCE_NEEDED, ConditionStatus.TRUE),
+            (ConditionType.REPLICAS_CONSISTENT, ConditionStatus.FALSE),
         ):
             before, after = old.condition(kind), new.condition(kind)
             if after is None or (before is not None and before.status == after.status):

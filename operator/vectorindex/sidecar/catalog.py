@@ -92,7 +92,7 @@ class Catalog:
         """Why not every index serves, or None."""
         problems = [f"index {name} is being loaded" for name in sorted(self._loading)]
         problems += [f"index {name} cannot be loaded: {why}" for name, why in sorted(self._refused.items())]
-        problems += _problems((name, self._open[name].searchers.problem) for name in self.names())
+        problems += _problems((name, self._open[name].not_ready) for name in self.names())
         problems += filter(None, (self._mismatch(index.spec) for index in self._open.values()))
         return "; ".join(problems) or None
 

@@ -13,6 +13,7 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vectorindex.engine.digest import as_text
 from vectorindex.engine.erasure import Erasure
 from vectorindex.engine.errors import EngineError, OperationConflict, OutOfSpace
 from vectorindex.engine.jobs import BuildJob
@@ -20,7 +21,7 @@ from vectorindex.engine.ledger import NewOperation
 from vectorindex.engine.params import IndexSpec, Metric, validate_external_ids
 from vectorindex.engine.session import IngestSession, SessionMode
 from vectorindex.engine.snapshot import traces
-from vectorindex.engine.store import Store
+from vectorindex.engine.store import IndexStatus, Store
 from vectorindex.engine.writes import Delete, Deletion, Preview, Upsert, Upserted, Write, Written
 from vectorindex.sidecar import convert, log, maintenance
 from vectorindex.sidecar.errors import BadRequest, Conflict
@@ -41,6 +42,7 @@ ID_BYTES = 32  # of the external ID at the head of each row of a binary batch
 _INLINE_LABELS = 1_000  # more are looked at by a thread, so that the event loop goes on
 _INLINE_FLOATS = 50_000
 _FETCH_ATTEMPTS = 5
+_SAID_OF = "volume_id"  # of the volume that a configuration was given to
 
 
 class Index:
@@ -75,6 +77,7 @@ class Index:
         self._identity = identity
         self._session: IngestSession | None = None
         self._past: maintenance.Past = {}
+        self._serve: bool | None = None
 
     @classmethod
     async def open(
@@ -124,6 +127,23 @@ class Index:
         await self._writer.run(self.store.close)
         await self._writer.close()
         log.info("index-closed", index=self.name)
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why the pod must not be ready, or None."""
+        if self.searchers.problem is not None:
+            return self.searchers.problem
+        if self._serve is False:
+            return "this pod is held back until it holds the items of those that serve; write them to it"
+        if self._serve is None and self._identity() is not None:
+            return "the operator has not said yet whether this pod may serve, whose volume is new"
+        return None
+
+    def _configuration(self, status: IndexStatus) -> Configuration:
+        """The one that is kept; ``serve`` only if it was said of this volume."""
+        kept = Configuration.model_validate(status.configuration)
+        same = status.configuration.get(_SAID_OF) == self._volume_id
+        return kept if same else kept.model_copy(update={"serve": None})
 
     @property
     def failed(self) -> str | None:
@@ -265,20 +285,19 @@ class Index:
         return self._session
 
     async def configure(self, configuration: Configuration) -> None:
-        """Keep what ``configuration`` sets, on the volume; ``ef_search`` counts from the next search on."""
-        changes = configuration.model_dump(exclude_none=True)
-
-        def merge() -> None:
-            self.store.configure({**self.store.status().configuration, **changes}, configuration.ef_search)
-
-        await self.run(merge)
+        """Keep ``configuration`` on the volume in place of the last one; ``ef_search`` counts from the next search."""
+        content = configuration.model_dump(exclude_none=True)
+        # A copy of this volume's files on another one, as of a snapshot, must not be taken for a volume that may serve.
+        await self.run(self.store.configure, {**content, _SAID_OF: self._volume_id}, configuration.ef_search)
         await self.refresh_parameters()
-        log.info("configured", index=self.name, **changes)
+        log.info("configured", index=self.name, **content)
 
     async def refresh_parameters(self) -> None:
-        """Read again what searches use, and how long the last builds took; after every transaction that may change
-        it."""
-        self._ef_search = (await self.run(self.store.status)).parameters.ef_search
+        """Read again what searches use, whether the pod may serve, and how long the last builds took; after every
+        transaction that may change it."""
+        status = await self.run(self.store.status)
+        self._ef_search = status.parameters.ef_search
+        self._serve = self._configuration(status).serve
         self._past = await self.run(maintenance.read_past, self.store)
 
     async def settle(self) -> Erasure:
@@ -296,7 +315,7 @@ class Index:
     async def state(self) -> IndexState:
         erasure = await self.erasure()
         status = await self.run(self.store.status)
-        configuration = Configuration.model_validate(status.configuration)
+        configuration = self._configuration(status)
         reasons = maintenance.reasons(status, configuration)
         return IndexState(
             volume_id=self._volume_id,
@@ -306,6 +325,7 @@ class Index:
             dimensions=self.dimensions,
             metric=status.spec.metric.value,
             sequence=status.sequence,
+            digest=as_text(status.digest),
             counts=Counts(live=status.counts.live, deleted=status.counts.deleted, delta=status.counts.delta),
             segments=len(status.segments),
             tail=status.tail_rows,

@@ -13,6 +13,7 @@ import numpy as np
 from aiohttp import web
 from numpy.typing import NDArray
 
+from vectorindex.engine.digest import as_text
 from vectorindex.sidecar import requests
 from vectorindex.sidecar.catalog import Catalog
 from vectorindex.sidecar.errors import TooLarge
@@ -80,7 +81,14 @@ class _ItemsApi:
     async def count(self, request: web.Request) -> web.Response:
         index = self._catalog.get(request.match_info["name"])
         status = await index.run(index.store.status)
-        return web.json_response({"index_name": index.name, "count": status.counts.live, "sequence": status.sequence})
+        return web.json_response(
+            {
+                "index_name": index.name,
+                "count": status.counts.live,
+                "sequence": status.sequence,
+                "digest": as_text(status.digest),
+            }
+        )
 
     async def page(self, request: web.Request) -> web.Response:
         index = self._catalog.get(request.match_info["name"])

@@ -38,8 +38,10 @@ class Counts(WireModel):
 
 
 class Configuration(WireModel):
-    """Kept on the volume; the last one wins, and a field that is unset stays as it was. ``desired_m`` and
-    ``desired_ef_construction`` are what the next rebuild should use, compared with what is in force."""
+    """Kept on the volume; the last one wins as a whole, so that what it leaves unset is unset. Then ``ef_search`` stays
+    as it is in force, and for the rest the pod's own defaults count. ``desired_m`` and ``desired_ef_construction`` are
+    what the next rebuild should use, compared with what is in force. ``serve``: whether the pod may be ready; unset on
+    a volume that nobody has said it of, where a pod of a VectorIndex waits, and one that is run by hand serves."""
 
     ef_search: int | None = Field(default=None, ge=1, le=10_000)
     deleted_percent: int | None = Field(default=None, ge=1, le=100)
@@ -48,6 +50,7 @@ class Configuration(WireModel):
     threads: int | None = Field(default=None, ge=1, le=256)
     desired_m: int | None = Field(default=None, ge=2, le=512)
     desired_ef_construction: int | None = Field(default=None, ge=1, le=10_000)
+    serve: bool | None = None
 
 
 class MaintenanceFigures(WireModel):
@@ -81,8 +84,10 @@ class Estimates(WireModel):
 
 
 class IndexState(WireModel):
-    """One pod's index. ``sequence`` grows by one with every acknowledged write; ``volume_id`` names the volume and
-    ``boot_id`` the process; a result counts only for the volume that gave it. ``segments``: graphs that a search asks;
+    """One pod's index. ``sequence`` grows by one with every acknowledged write; ``digest`` of the live items as of it,
+    16 hexadecimal digits, is the same on every pod that holds the same IDs with the same vectors, whatever their order.
+    ``volume_id`` names the volume and ``boot_id`` the process; a result counts only for the volume that gave it.
+    ``segments``: graphs that a search asks;
     ``tail``: items that are in none of them yet. ``erased_before``: the seal of the last rebuild or optimize; of items
     that were deleted or replaced before it no byte is left in any file of the index, its snapshots on the volume
     included. None while ``erasure_blocked`` says what stands against it, or when neither has run."""
@@ -94,6 +99,7 @@ class IndexState(WireModel):
     dimensions: int
     metric: str
     sequence: int
+    digest: str
     counts: Counts
     segments: int = 0
     tail: int = 0

@@ -50,7 +50,7 @@ class Sidecar:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, identity: str) -> None:
-        """Start it, and return when it is ready."""
+        """Start it, and return when it has loaded what is on its volume."""
         self.mount(identity)
         self.restart()
 
@@ -73,7 +73,7 @@ class Sidecar:
                 stderr=log,
                 env={**os.environ, "POD_NAME": self._pod},
             )
-        eventually(self._is_ready, f"{self._pod} is ready", lambda: (self._folder / "log").read_text()[-2000:])
+        eventually(self._has_loaded, f"{self._pod} has loaded", lambda: (self._folder / "log").read_text()[-2000:])
 
     def kill(self) -> None:
         """SIGKILL, as if the node lost power over it."""
@@ -122,10 +122,19 @@ class Sidecar:
         except subprocess.TimeoutExpired:
             self.kill()
 
-    def _is_ready(self) -> bool:
+    def remove_volume(self) -> None:
+        """Of one that does not run: the next start finds an empty one."""
+        shutil.rmtree(self._folder / "data")
+
+    @property
+    def readiness(self) -> int | None:
+        """What a probe is answered, None if nobody answers."""
+        return http_status(f"{self.endpoint.url}/readyz")
+
+    def _has_loaded(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, f"{self._pod} ended with {self._process.returncode}"
-        return http_status(f"{self.endpoint.url}/readyz") == 200
+        return http_status(f"{self.endpoint.url}/indexes/{self.endpoint.index}/count") == 200
 
 
 class World:
@@ -141,16 +150,22 @@ class World:
         """Images whose containers do not start."""
         self._lock = threading.Lock()
         self._network = f"127.{os.getpid() % 200 + 20}.{id(self) // 16 % 250}"
-        self.node = FakeNode(kubeconfig, self._bring_up, self._tear_down, namespace=self.namespace, ready=True)
+        self.node = FakeNode(kubeconfig, self._bring_up, self._tear_down, namespace=self.namespace)
+        self._ready: dict[str, bool] = {}
+        self._ending = threading.Event()
+        self._probes = threading.Thread(target=self._probe, daemon=True)
 
     def __enter__(self) -> World:
         self.node.start()
+        self._probes.start()
         self.operator.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
         with contextlib.ExitStack() as stack:
             stack.callback(self.node.stop)
+            self._ending.set()
+            self._probes.join()
             if self.operator.running:
                 code = self.operator.stop()
                 assert error is not None or code == 0, self.operator.log
@@ -194,8 +209,10 @@ class World:
         items: list[Object] = self.api.get(f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events")["items"]
         return [event for event in items if event.get("reportingController") == "vectorindex.io/operator"]
 
-    def wait(self, kind: str, name: str, holds: Callable[[Object], bool], what: str) -> Object:
-        """The object's status, as soon as it is as wanted."""
+    def wait(
+        self, kind: str, name: str, holds: Callable[[Object], bool], what: str, seconds: float = DEADLINE
+    ) -> Object:
+        """The object's status, as soon as it is as wanted; within ``seconds``."""
         status: Object = {}
 
         def look() -> bool:
@@ -203,16 +220,22 @@ class World:
             status = self.get(kind, name)["status"]
             return holds(status)
 
-        eventually(look, f"{kind} {name}: {what}", lambda: f"{status}\n{self.operator.log[-3000:]}")
+        eventually(look, f"{kind} {name}: {what}", lambda: f"{status}\n{self.operator.log[-3000:]}", seconds)
         return status
 
     def finished(self, kind: str, name: str) -> Object:
         return self.wait(kind, name, lambda status: "completionTime" in status, "the run has ended")
 
-    def reason(self, kind: str, name: str, reason: str, condition: str = "Succeeded") -> Object:
+    def reason(
+        self, kind: str, name: str, reason: str, condition: str = "Succeeded", seconds: float = DEADLINE
+    ) -> Object:
         """Wait until a condition has a reason; returns the condition."""
         status = self.wait(
-            kind, name, lambda now: conditions(now).get(condition, {}).get("reason") == reason, f"{condition}: {reason}"
+            kind,
+            name,
+            lambda now: conditions(now).get(condition, {}).get("reason") == reason,
+            f"{condition}: {reason}",
+            seconds,
         )
         return conditions(status)[condition]
 
@@ -230,12 +253,12 @@ class World:
     def take_down(self, pod: str) -> None:
         """The pod's process is killed, and the kubelet notices."""
         self._sidecars[pod].kill()
-        self.node.set_ready(self.namespace, pod, False)
+        self._set_ready(pod, False)
 
     def bring_back(self, pod: str) -> None:
         """The kubelet starts the container again."""
         self._sidecars[pod].restart()
-        self.node.set_ready(self.namespace, pod, True, restarts=1)
+        self._set_ready(pod, self._sidecars[pod].readiness == 200, restarts=1)
 
     def identity(self, index: str) -> str:
         """The identity file of an index, as its ConfigMap has it."""
@@ -318,22 +341,45 @@ class World:
         container = next((each for each in pod["spec"]["containers"] if each["name"] == CONTAINER), None)
         with self._lock:
             host = self._hosts.setdefault(name, f"{self._network}.{len(self._hosts) + 1}")
-        if container is None:
-            return host
-        mounted = next(volume["configMap"]["name"] for volume in pod["spec"]["volumes"] if "configMap" in volume)
-        path = f"/api/v1/namespaces/{self.namespace}/configmaps/{mounted}"
-        eventually(lambda: self.exists(path), f"there is a ConfigMap {mounted}")
-        identity = self.api.get(path)["data"]["identity.json"]
-        port = container["ports"][0]["containerPort"]
-        endpoint = Endpoint(self.namespace, json.loads(identity)["index"], name, host, port)
+        if container is not None:
+            mounted = next(volume["configMap"]["name"] for volume in pod["spec"]["volumes"] if "configMap" in volume)
+            path = f"/api/v1/namespaces/{self.namespace}/configmaps/{mounted}"
+            eventually(lambda: self.exists(path), f"there is a ConfigMap {mounted}")
+            identity = self.api.get(path)["data"]["identity.json"]
+            port = container["ports"][0]["containerPort"]
+            endpoint = Endpoint(self.namespace, json.loads(identity)["index"], name, host, port)
+            with self._lock:
+                sidecar = self._sidecars.setdefault(name, Sidecar(self._folder / name, endpoint))
+            sidecar.start(identity)
         with self._lock:
-            sidecar = self._sidecars.setdefault(name, Sidecar(self._folder / name, endpoint))
-        sidecar.start(identity)
+            self._ready[name] = False
         return host
 
     def _tear_down(self, pod: Object) -> None:
-        if (sidecar := self._sidecars.get(pod["metadata"]["name"])) is not None:
+        name = pod["metadata"]["name"]
+        with self._lock:
+            self._ready.pop(name, None)
+        if (sidecar := self._sidecars.get(name)) is not None:
             sidecar.stop()
+
+    def _probe(self) -> None:
+        """The kubelet's readiness probes. A pod without a sidecar has none, and is ready. One that does not answer
+        stays as it is, until a test says otherwise."""
+        while not self._ending.wait(0.1):
+            with self._lock:
+                known = dict(self._ready)
+            for pod, ready in known.items():
+                sidecar = self._sidecars.get(pod)
+                answered = 200 if sidecar is None else sidecar.readiness
+                if answered is not None and (answered == 200) is not ready:
+                    with contextlib.suppress(TimeoutError):  # it is gone meanwhile
+                        self._set_ready(pod, answered == 200)
+
+    def _set_ready(self, pod: str, ready: bool, restarts: int | None = None) -> None:
+        self.node.set_ready(self.namespace, pod, ready, restarts=restarts)
+        with self._lock:
+            if pod in self._ready:
+                self._ready[pod] = ready
 
 
 PLURALS = {model.definition.kind: model.definition.plural for model in KINDS}

@@ -60,7 +60,7 @@ def test_an_object_is_read_with_its_defaults() -> None:
 
 def test_fields_that_are_not_known_are_ignored() -> None:
     spec = {**INDEX["spec"], "suspend": True, "hnsw": {"m": 8, "levels": 3}}
-    status = {"observedGeneration": 2, "historyID": "x", "pods": [{"name": "words-0", "ready": True, "digest": "y"}]}
+    status = {"observedGeneration": 2, "historyID": "x", "pods": [{"name": "words-0", "ready": True, "colour": "y"}]}
     index = VectorIndex.read({**INDEX, "spec": spec, "status": status})
     assert index.spec.hnsw is not None
     assert index.spec.hnsw.m == 8

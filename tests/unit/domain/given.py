@@ -24,6 +24,7 @@ from vectorindex.wire.state import Configuration, Counts, IndexState, PodIdentit
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 UID = "uid-of-vi"
+DIGEST = "00000000000000a1"
 RUN_UID = "uid-of-run"
 
 
@@ -60,10 +61,11 @@ def state(pod: str = "vi-0", live: int = 100, deleted: int = 0, delta: int = 0, 
         dimensions=8,
         metric="L2",
         sequence=1,
+        digest=DIGEST,
         counts=Counts(live=live, deleted=deleted, delta=delta),
         bytes=1_000,
         parameters=parameters(),
-        configuration=Configuration(deleted_percent=20, delta_percent=10, min_items=1_000),
+        configuration=Configuration(deleted_percent=20, delta_percent=10, min_items=1_000, serve=True),
     )
     return answered.model_copy(update=changes)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.domain.given import OWN_PODS, index
-from vectorindex.domain.configuration import differs, wanted_configuration
-from vectorindex.wire.state import Configuration
+from vectorindex.domain.configuration import wanted_configuration
 
 
 def test_what_the_spec_leaves_unset_is_not_sent() -> None:
@@ -23,19 +22,6 @@ def test_threads_are_the_cpu_limit_less_one(limit: str, threads: int) -> None:
     assert wanted_configuration(index(managed=managed)).threads == threads
     own = wanted_configuration(index(managed=managed, maintenance={"threads": 7}))
     assert own.threads == 7
-
-
-@pytest.mark.parametrize(
-    ("wanted", "actual", "different"),
-    [
-        pytest.param(Configuration(ef_search=1), Configuration(ef_search=1, threads=2), False, id="more is set"),
-        pytest.param(Configuration(ef_search=1), Configuration(ef_search=2), True, id="another value"),
-        pytest.param(Configuration(ef_search=1), Configuration(), True, id="not set"),
-        pytest.param(Configuration(), Configuration(ef_search=1), False, id="nothing wanted"),
-    ],
-)
-def test_differences(wanted: Configuration, actual: Configuration, different: bool) -> None:
-    assert differs(wanted, actual) is different
 
 
 def test_in_pods_of_the_users_own_the_sidecar_knows_its_limit_itself() -> None:

@@ -313,10 +313,15 @@ def test_before_any_pod_has_answered_nobody_knows_whether_maintenance_is_needed(
 
 def test_every_pod_gets_the_configuration_that_it_does_not_have() -> None:
     wanted = index(hnsw={"m": 32, "efSearch": 100}, maintenance={"deletedPercent": 30, "threads": 2})
-    done = Configuration(ef_search=100, deleted_percent=30, delta_percent=10, min_items=1_000, threads=2, desired_m=32)
+    done = Configuration(
+        ef_search=100, deleted_percent=30, delta_percent=10, min_items=1_000, threads=2, desired_m=32, serve=True
+    )
     members = (member(0), member(1, state("vi-1", configuration=done)), member(2, NoAnswer("connection refused")))
     configure = decide(snapshot(index=wanted, members=members)).configure
     assert [(each.endpoint.pod, each.configuration) for each in configure] == [("vi-0", done)]
+    unset = index(hnsw={"efSearch": 100}, maintenance={"deletedPercent": 30, "threads": 2})
+    [_, second] = decide(snapshot(index=unset, members=members)).configure
+    assert second.configuration == done.model_copy(update={"desired_m": None})
 
 
 @pytest.mark.parametrize(
@@ -379,5 +384,10 @@ def test_pods_are_asked_less_often_the_longer_nothing_happens(quiet: float, agai
     watched = {"managed": None, "podSelector": {"matchLabels": {"vectorindex.io/index": "vi"}}}
     assert summarize(snapshot(last_write=long_ago, index=index(**watched)), Applied()).again == again
     assert summarize(snapshot(last_write=long_ago, index=index(**OWN_PODS)), Applied()).again == min(again, 30.0)
-    troubled = (member(0), member(1, NoAnswer("connection refused")), member(2))
+    troubled = (member(0), member(1, ready=False), member(2))
     assert summarize(snapshot(last_write=long_ago, members=troubled), Applied()).again == min(again, 30.0)
+    new = state("vi-1").model_copy(update={"configuration": Configuration()})
+    for answer in (NoAnswer("connection refused"), new):
+        starting = (member(0), member(1, answer, ready=False), member(2))
+        soon = min(30.0, max(0.5, quiet / 10))
+        assert summarize(snapshot(last_write=long_ago, members=starting), Applied()).again == soon

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,15 @@ from vectorindex.engine.writes import Upserted
 Vectors = NDArray[np.float32]
 DIMENSIONS = 8
 SMALL = Parameters(m=4, ef_construction=20, ef_search=20, seed=1)
+
+
+def plain_digest(items: Mapping[str, Vectors]) -> int:
+    """What the digest of these items, with their vectors as received, must be: each of them hashed anew."""
+    total = 0
+    for name, vector in items.items():
+        row = name.encode() + b"\0" + struct.pack(f"<{len(vector)}f", *vector.tolist())
+        total += int.from_bytes(blake2b(row, digest_size=8, person=b"vectorindex item").digest(), "little")
+    return total % 2**64
 
 
 def new_index(

@@ -19,7 +19,16 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.unit.engine.harness import Vectors, bury, distances, flush, new_index, run, segment_files
+from tests.unit.engine.harness import (
+    Vectors,
+    bury,
+    distances,
+    flush,
+    new_index,
+    plain_digest,
+    run,
+    segment_files,
+)
 from vectorindex.engine.errors import IdConflict
 from vectorindex.engine.ids_file import IdTable
 from vectorindex.engine.jobs import BuildJob, BuildResult, JobKind
@@ -355,6 +364,7 @@ class Engine(RuleBasedStateMachine):
         assert len(self.views) == 1
         assert status.counts.live == len(self.items) == self.views[0].live
         assert status.sequence == self.writes
+        assert status.digest == plain_digest(self.items)
 
     def teardown(self) -> None:
         if hasattr(self, "store"):

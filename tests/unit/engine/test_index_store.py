@@ -392,9 +392,9 @@ def test_a_foreign_or_newer_database_is_refused(data_dir: Path) -> None:
     store.close()
     database = store.folder / "index.db"
     with sqlite3.connect(database) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
     connection.close()
-    with pytest.raises(CorruptFile, match=r"index.db: has format 2"):
+    with pytest.raises(CorruptFile, match=r"index.db: has format 3; this program reads format 2"):
         Store.open(store.folder)
     database.write_bytes(b"no database, but quite a long text" * 100)
     with pytest.raises(CorruptFile, match=r"index.db: .*not a database"):
