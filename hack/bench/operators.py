@@ -150,7 +150,7 @@ async def _idle(world: Crowd, plan: Plan) -> list[Result]:
         Result.at_most(
             "operator: writes when nothing happens", len(writes), 0, "", f"{seconds}, the Lease's not counted"
         ),
-        Result.at_most("operator: requests when nothing happens", len(others), 0, "", f"{seconds}; {most(others)}"),
+        Result("operator: requests when nothing happens", len(others), "", note=f"{seconds}: {most(others)}"),
         Result("operator: calls of pods when nothing happens", calls / plan.idle_seconds, "/s"),
         Result("operator: CPU when nothing happens", 100 * share, "%"),
         Result("operator: resident memory when nothing happens", world.memory() / MEGABYTE, "MB"),

@@ -40,8 +40,8 @@ WATCH_LIFETIME = 600.0
 RETRIES = (1.0, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0)
 """Seconds until kopf repeats a request that failed, whether by 5xx, 429, 403 or without an answer; then for ever by the
 last of them. Otherwise it would give the watch up after a minute."""
-PAGE = 500
-IDLE = 1.0
+PAGE = 250
+IDLE = 0.1
 """Seconds for which kopf keeps the last state of an object in memory after it has been handled."""
 
 
