@@ -232,7 +232,9 @@ class Crowd:
         self.start(SEEDING)
         sets = f"/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets"
         await until(lambda: self._count(sets, len(names)), "each index has its StatefulSet")
+        self.stop()  # or it would look at an index whenever one of its pods gets a step further
         await self.each(self._run_pods, await self.objects(sets))
+        self.start(SEEDING)
         await until(lambda: self._all_ready(len(names)), "all indexes are ready")
 
     async def _count(self, path: str, wanted: int) -> bool:
