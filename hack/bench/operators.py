@@ -23,6 +23,8 @@ from bench.screen import step
 
 WRITES = ("create", "update", "patch", "delete")
 MEGABYTE = 1e6
+SETTLE = 65.0
+"""Seconds after which nothing is written any more for what has happened: figures wait a minute."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ async def _start(world: Crowd, plan: Plan, names: list[str]) -> list[Result]:
 
 
 async def _idle(world: Crowd, plan: Plan) -> list[Result]:
-    await asyncio.sleep(plan.idle_seconds / 4)  # what the start has caused comes to its end
+    await asyncio.sleep(SETTLE)  # what the start has caused comes to its end
     await world.forget_asked()
     _, before = world.requests()
     busy = world.processor_seconds()
