@@ -113,9 +113,12 @@ def test_scaled_down_and_up_with_a_delete_between(stage: Stage) -> None:
         status = stage.finished("IndexDelete", f"{index}-delete")
         assert (status["deletedCount"], [pod["state"] for pod in status["pods"]]) == (7, ["Succeeded"] * 2)
         eventually(lambda: not stage.sidecar(f"{index}-2").running, "its process has ended")
-        stage.sidecar(f"{index}-2").lose_volume()  # scaling down removes it
+        stage.sidecar(f"{index}-2").remove_volume()  # scaling down removes it
         stage.patch("VectorIndex", index, {"managed": {"replicas": 3}})
-        eventually(lambda: http_status(f"{stage.sidecar(f'{index}-2').endpoint.url}/readyz") == 200, "three pods again")
+        eventually(
+            lambda: http_status(f"{stage.sidecar(f'{index}-2').endpoint.url}/indexes/{index}/count") == 200,
+            "three pods again",
+        )
         states = stage.states(index)
         assert states[2].volume_id != old
         assert [state.counts.live for state in states[:2]] == [len(IDS) - 7] * 2

@@ -85,11 +85,6 @@ class Sidecar:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def lose_volume(self) -> None:
-        """What is on it is gone; it must not run."""
-        assert not self.running
-        shutil.rmtree(self._folder / "data")
-
     @property
     def pids(self) -> list[int]:
         """Its processes, the front first."""
