@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -81,7 +82,9 @@ class Operator:
         self.ended()
 
     def stop(self) -> int:
-        """SIGTERM; returns the exit code."""
+        """SIGTERM, once it has begun to listen, and so to heed it; returns the exit code."""
+        while self.running and self.healthz() is None:
+            time.sleep(0.05)
         self.send(signal.SIGTERM)
         return self.ended()
 
