@@ -205,7 +205,7 @@ async def test_other_dimensions_take_the_pod_out_of_service_until_they_are_right
 ) -> None:
     async with connect(pod, headers=operator()) as client:
         await until_taken(client)
-        client.epoch = 1
+        client.epoch = 3_000
         await client.ok("PUT", "/v1/indexes/products/configuration", {"serve": True})
         write_identity(folder, dimensions=16, uid="uid-4")
 
