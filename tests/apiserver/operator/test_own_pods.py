@@ -124,6 +124,8 @@ def test_a_pod_that_is_added_gets_what_a_delete_has_left_to_do(world: World) -> 
         ("shop-1", 10),
         ("shop-2", 0),
     ]
+    world.reason("VectorIndex", "products", "AwaitingItems", "Reconciling")
+    world.load_into("shop-2", "products", IDS[30:], VECTORS[30:])
     world.reason("VectorIndex", "products", "AllPodsReady", "Ready")
 
 
