@@ -339,7 +339,9 @@ class World:
         if container is not None:
             mounted = next(volume["configMap"]["name"] for volume in pod["spec"]["volumes"] if "configMap" in volume)
             path = f"/api/v1/namespaces/{self.namespace}/configmaps/{mounted}"
-            eventually(lambda: self.exists(path), f"there is a ConfigMap {mounted}")
+            eventually(lambda: self.exists(path) or self._is_leaving(pod), f"there is a ConfigMap {mounted}")
+            if self._is_leaving(pod):
+                return None  # its index is being deleted, and the ConfigMap with it
             identity = self.api.get(path)["data"]["identity.json"]
             port = container["ports"][0]["containerPort"]
             endpoint = Endpoint(self.namespace, json.loads(identity)["index"], name, host, port)
@@ -349,6 +351,13 @@ class World:
         with self._lock:
             self._ready[name] = False
         return host
+
+    def _is_leaving(self, pod: Object) -> bool:
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod['metadata']['name']}"
+        if not self.exists(path):
+            return True
+        metadata = self.api.get(path)["metadata"]
+        return metadata["uid"] != pod["metadata"]["uid"] or "deletionTimestamp" in metadata
 
     def _tear_down(self, pod: Object) -> None:
         name = pod["metadata"]["name"]
