@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -132,6 +133,10 @@ class Sidecar:
         return http_status(f"{self.endpoint.url}/indexes/{self.endpoint.index}/count") == 200
 
 
+_worlds = itertools.count()
+"""Each gets loopback addresses of its own: several are there at a time."""
+
+
 class World:
     """A context manager: everything that it started is ended at its end."""
 
@@ -144,7 +149,7 @@ class World:
         self.broken_images: set[str] = set()
         """Images whose containers do not start."""
         self._lock = threading.Lock()
-        self._network = f"127.{os.getpid() % 200 + 20}.{id(self) // 16 % 250}"
+        self._network = f"127.{os.getpid() % 200 + 20}.{next(_worlds) % 250}"
         self.node = FakeNode(kubeconfig, self._bring_up, self._tear_down, namespace=self.namespace)
         self._ready: dict[str, bool] = {}
         self._ending = threading.Event()
