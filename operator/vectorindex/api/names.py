@@ -9,6 +9,8 @@ FIELD_MANAGER = "vectorindex-operator"
 INDEX_LABEL = f"{GROUP}/index"
 NAME_LABEL = "app.kubernetes.io/name"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+OWNED_SELECTOR = f"{MANAGED_BY_LABEL}={FIELD_MANAGER}"
+"""Finds what the operator owns, as query parameters have it."""
 OWN_LABELS = (INDEX_LABEL, NAME_LABEL, MANAGED_BY_LABEL)
 APPLICATION = "vectorindex"
 

@@ -77,9 +77,8 @@ def build_settings() -> kopf.OperatorSettings:
     settings.watching.client_timeout = WATCH_LIFETIME
     settings.watching.chunk_size = PAGE
     settings.queueing.idle_timeout = IDLE
-    ours = f"{names.MANAGED_BY_LABEL}={names.FIELD_MANAGER}"
     for resource in CHILDREN:
-        settings.watching.label_selectors[resource] = ours
+        settings.watching.label_selectors[resource] = names.OWNED_SELECTOR
     settings.watching.label_selectors[PODS] = names.INDEX_LABEL
     return settings
 

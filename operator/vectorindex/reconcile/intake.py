@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from vectorindex.api import KINDS, names
+from vectorindex.api import KINDS
 from vectorindex.domain import build_line
 from vectorindex.reconcile.gathering import index_name
 from vectorindex.reconcile.keys import RUNS, Key, Work
-from vectorindex.reconcile.seen import Name, Seen
+from vectorindex.reconcile.seen import Name, Seen, index_of
 from vectorindex.reconcile.watchlist import Entry, Watchlist
 
 OURS = {model.definition.kind for model in KINDS}
@@ -77,7 +77,7 @@ class Intake:
         which builds wait."""
         if not self._keep(manifest, deleted):
             return
-        if (index := _index_of(manifest)) is not None:
+        if (index := index_of(manifest)) is not None:
             namespace = manifest["metadata"]["namespace"]
             self._enter(Key(Work.INDEX, namespace, index))
             self._wake_runs(namespace, index)
@@ -140,8 +140,3 @@ def _place(key: Key, metadata: Mapping[str, Any], *, started: bool) -> build_lin
         name=key.name,
         kind=key.work.value,
     )
-
-
-def _index_of(manifest: Mapping[str, Any]) -> str | None:
-    labels: Mapping[str, str] = manifest["metadata"].get("labels", {})
-    return labels.get(names.INDEX_LABEL)

@@ -20,9 +20,8 @@ logger = logging.getLogger(__name__)
 INTERVAL = 300.0
 RETRY = 15.0
 
-OWNED = f"{names.MANAGED_BY_LABEL}={names.FIELD_MANAGER}"
 WATCHED = {
-    **dict.fromkeys(("StatefulSet", "Service", "PodDisruptionBudget", "ConfigMap"), OWNED),
+    **dict.fromkeys(("StatefulSet", "Service", "PodDisruptionBudget", "ConfigMap"), names.OWNED_SELECTOR),
     POD: names.INDEX_LABEL,
     **dict.fromkeys((Work.DELETE.value, Work.REBUILD.value, Work.OPTIMIZE.value, Work.INDEX.value), ""),
 }

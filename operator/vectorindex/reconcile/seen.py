@@ -30,7 +30,7 @@ class UnseenError(ClusterError):
 class Seen:
     def __init__(self) -> None:
         self._objects: dict[Name, tuple[int, bytes]] = {}
-        self._pods: dict[tuple[str, str], set[Name]] = {}
+        self._pods: dict[tuple[str, str | None], set[Name]] = {}
         """By namespace and index."""
         self.complete = False
         """Every object has been listed once."""
@@ -44,7 +44,7 @@ class Seen:
             self._drop(name)
         self._objects[name] = (version, _packed(manifest))
         if name[0] == POD:
-            self._pods.setdefault((name[1], _index_of(manifest)), set()).add(name)
+            self._pods.setdefault((name[1], index_of(manifest)), set()).add(name)
         return True
 
     def forget(self, manifest: Mapping[str, Any]) -> None:
@@ -67,7 +67,7 @@ class Seen:
 
     def _drop(self, name: Name) -> None:
         if name[0] == POD:
-            index = (name[1], _index_of(self._unpacked(name)))
+            index = (name[1], index_of(self._unpacked(name)))
             self._pods[index].discard(name)
             if not self._pods[index]:
                 del self._pods[index]
@@ -118,8 +118,9 @@ def name_of(manifest: Mapping[str, Any]) -> Name:
     return manifest["kind"], metadata["namespace"], metadata["name"]
 
 
-def _index_of(manifest: Mapping[str, Any]) -> str:
-    index: str = manifest["metadata"].get("labels", {}).get(names.INDEX_LABEL, "")
+def index_of(manifest: Mapping[str, Any]) -> str | None:
+    """The index whose object it is, by its label."""
+    index: str | None = manifest["metadata"].get("labels", {}).get(names.INDEX_LABEL)
     return index
 
 

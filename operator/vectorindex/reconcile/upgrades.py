@@ -19,8 +19,6 @@ from vectorindex.reconcile.gathering import last_apply
 from vectorindex.reconcile.keys import Key, Work
 from vectorindex.reconcile.ports import Ports
 
-OURS = f"{names.MANAGED_BY_LABEL}={names.FIELD_MANAGER}"
-
 
 class UpgradeLine:
     """``namespaces``: those that are watched, [None] for all; ``enter``: looks at an index whose turn it may be."""
@@ -67,7 +65,7 @@ class UpgradeLine:
 
     async def _look_at_all(self) -> None:
         for namespace in self._namespaces:
-            async for found in self._ports.cluster.objects("StatefulSet", namespace, OURS):
+            async for found in self._ports.cluster.objects("StatefulSet", namespace, names.OWNED_SELECTOR):
                 rollout, metadata = Rollout.read(found), found["metadata"]
                 if rollout.template is None:
                     continue
