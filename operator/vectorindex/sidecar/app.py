@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
@@ -18,7 +19,7 @@ from vectorindex.engine.errors import (
 from vectorindex.sidecar import log, routes_data, routes_items, routes_operations, routes_snapshots
 from vectorindex.sidecar.access import Access
 from vectorindex.sidecar.catalog import Catalog
-from vectorindex.sidecar.errors import RequestError, TooManyRequests, Unauthorized
+from vectorindex.sidecar.errors import RequestError, TooManyRequests
 from vectorindex.sidecar.fence import Fence
 from vectorindex.sidecar.limits import MAX_BODIES_BYTES, MAX_BODY_BYTES
 
@@ -82,11 +83,12 @@ def _refused(request: web.Request, error: Exception) -> web.Response:
         log.exception("request-failed", method=request.method, path=request.path)
         status, detail = 500, "internal error; the sidecar's log has the details"
     answer: dict[str, Any] = {"detail": detail}
+    headers: Mapping[str, str] = {}
     if isinstance(error, RequestError):
         answer |= error.fields
+        headers = error.headers
     if request.path.startswith("/v1/"):
         answer["volume_id"] = request.app[_CATALOG].volume_id
-    headers = {"WWW-Authenticate": error.challenge} if isinstance(error, Unauthorized) else None
     return web.json_response(answer, status=status, headers=headers)
 
 

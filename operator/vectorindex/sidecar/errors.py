@@ -10,10 +10,11 @@ from vectorindex.wire.operations import FailureReason
 
 class RequestError(Exception):
     """A request that is answered with ``status`` and changed nothing. ``fields``: what the answer holds beside the
-    message."""
+    message, ``headers``: beside those of every answer."""
 
     status = 400
     fields: Mapping[str, Any] = {}
+    headers: Mapping[str, str] = {}
 
 
 class BadRequest(RequestError):
@@ -30,7 +31,7 @@ class Unauthorized(RequestError):
         self, message: str, challenge: str = 'Bearer error="invalid_token"', audience: str | None = None
     ) -> None:
         super().__init__(message)
-        self.challenge = challenge
+        self.headers = {"WWW-Authenticate": challenge}
         if audience is not None:
             self.fields = {"audience": audience}
 

@@ -28,7 +28,6 @@ class OwnIdentity:
         """Raises StartRefused."""
         self._path = path
         self._pod = pod
-        self._mark: object = None
         self._mark = _mark_of(path)
         try:
             self.says = _read(path)
