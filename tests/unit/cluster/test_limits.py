@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import pytest
 from aiohttp import web
-from kubernetes.aio.client import ApiClient, Configuration
 
+from tests.unit.cluster.listening import connected_to
 from vectorindex.cluster.client import ATTEMPTS, ApiServer
 from vectorindex.cluster.errors import UnavailableError
 from vectorindex.cluster.limits import RequestLimit
@@ -92,19 +91,8 @@ class Answers:
 @pytest.fixture
 async def answers() -> AsyncIterator[tuple[Answers, ApiServer, Time]]:
     answers, time = Answers(), Time()
-    application = web.Application()
-    application.router.add_get("/", answers.answer)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        await web.SockSite(runner, listening).start()
-        configuration = Configuration()
-        configuration.host = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server = ApiServer(ApiClient(configuration), limit(time, rate=1_000, burst=1_000), lambda: None)
+    async with connected_to("/", answers.answer, limit(time, rate=1_000, burst=1_000)) as server:
         yield answers, server, time
-        await server.close()
-        await runner.cleanup()
 
 
 LATER = {"Retry-After": "3"}

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
-from kubernetes.aio.client import ApiClient, Configuration
 
-from vectorindex.cluster.client import ApiServer
+from tests.unit.cluster.listening import connected_to
 from vectorindex.cluster.cluster import Cluster
 from vectorindex.cluster.limits import RequestLimit
 
@@ -26,19 +24,8 @@ async def asked() -> AsyncIterator[tuple[Cluster, list[dict[str, str]]]]:
         name, following = PAGES[request.query.get("continue", "")]
         return web.json_response({"metadata": {"continue": following}, "items": [{"metadata": {"name": name}}]})
 
-    application = web.Application()
-    application.router.add_get("/api/v1/namespaces/default/services", answer)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        await web.SockSite(runner, listening).start()
-        configuration = Configuration()
-        configuration.host = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server = ApiServer(ApiClient(configuration), RequestLimit(), lambda: None)
+    async with connected_to("/api/v1/namespaces/default/services", answer, RequestLimit()) as server:
         yield Cluster(server, "test"), queries
-        await server.close()
-        await runner.cleanup()
 
 
 async def test_a_list_is_read_by_pages_and_names_the_kind_of_each(
