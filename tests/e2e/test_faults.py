@@ -22,6 +22,24 @@ POD = f"{INDEX}-1"
 LARGE_GRAPH = {"m": 64, "efConstruction": 1_000}
 NOT_READY_SECONDS = 60
 """A node whose kubelet is silent is NotReady after 40 s."""
+EAT_MEMORY = """
+import os, pathlib, signal, time
+
+counters = map(pathlib.Path, ("/sys/fs/cgroup/memory/memory.oom_control", "/sys/fs/cgroup/memory.events"))
+counter = next(path for path in counters if path.exists())
+eaters = []
+while "oom_kill 0" in counter.read_text():
+    if not (eater := os.fork()):
+        block = b"x" * 2**23
+        time.sleep(60)
+        os._exit(0)
+    eaters.append(eater)
+    time.sleep(0.02)
+for eater in eaters:
+    os.kill(eater, signal.SIGKILL)
+print("killed")
+"""
+"""Takes memory in parts so small that the kernel, once the container has no more, ends something else."""
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +73,10 @@ def completed(index: Namespace, status: Object) -> None:
     """It ended well at the first attempt, and every item is found on every pod."""
     assert condition(status, "Succeeded") == ("True", "Completed")
     assert [(pod["state"], pod["attempt"]) for pod in status["pods"]] == [("Succeeded", 1)] * 2
+    all_found(index)
+
+
+def all_found(index: Namespace) -> None:
     for address in index.addresses().values():
         assert sorted(json.loads(index.inside("found", str(ITEMS), address))) == IDS
 
@@ -112,6 +134,22 @@ def test_a_node_whose_kubelet_is_silent_goes_on(
     completed(index, status)
     assert [pod["restarts"] for pod in status["pods"]] == [0, 0]
     tried["cluster: kubelet stopped in mid-rebuild until its node was NotReady"] += 1
+
+
+def test_a_container_that_has_no_memory_left_loses_what_the_kernel_ends_and_nothing_else(
+    index: Namespace, name: str
+) -> None:
+    def eat() -> None:
+        eaten = index.cluster.run(
+            ["kubectl", "--namespace", index.name, "exec", POD, "--", "python3", "-c", EAT_MEMORY], check=False
+        )
+        assert "killed" in eaten.stdout or eaten.returncode == 137, eaten  # the container, and all that is in it
+
+    status = rebuild(index, name, eat)
+    assert condition(status, "Succeeded") == ("True", "Completed")
+    assert [pod["state"] for pod in status["pods"]] == ["Succeeded"] * 2
+    all_found(index)
+    tried["cluster: out of memory in mid-rebuild"] += 1
 
 
 def test_a_rebuild_that_meets_the_memory_limit_says_so_and_the_pod_goes_on(

@@ -203,7 +203,7 @@ class Server:
         time = self.clock.now().isoformat().replace("+00:00", "Z")
         return {"manager": names.FIELD_MANAGER, "operation": "Apply", "time": time}
 
-    def apply_status(self, manifest: Manifest, status: Manifest) -> None:
+    def apply_status(self, manifest: Manifest, status: Manifest) -> Manifest:
         live = self._live(manifest)
         if live["metadata"]["resourceVersion"] != manifest["metadata"]["resourceVersion"]:
             raise OutdatedError("it has changed", 409)
@@ -213,6 +213,8 @@ class Server:
         live["status"] = copied(status)
         live["metadata"]["managedFields"] = [{**self._ours(), "subresource": "status"}]
         self._changed(live)
+        written: Manifest = copied(live)
+        return written
 
 
 @dataclass
@@ -405,9 +407,9 @@ class SimulatedCluster:
     async def apply(self, manifest: Manifest) -> Manifest:
         return self._call(f"APPLY {manifest['kind']}", lambda: self._world.server.apply(manifest))
 
-    async def apply_status(self, manifest: Manifest, status: Manifest) -> None:
+    async def apply_status(self, manifest: Manifest, status: Manifest) -> Manifest:
         title = f"STATUS {manifest['kind']} {manifest['metadata']['name']}"
-        self._call(title, lambda: self._world.server.apply_status(manifest, status))
+        return self._call(title, lambda: self._world.server.apply_status(manifest, status))
 
     async def delete(self, manifest: Manifest) -> None:
         self._call(f"DELETE {manifest['kind']}", lambda: self._world.server.delete_own(manifest))

@@ -126,7 +126,7 @@ async def test_a_delete_that_a_searcher_does_not_take_ends_that_searcher(
         assert await finds(index, 7)
         with monkeypatch.context() as patched:
             patched.setattr(SearcherClient, "apply", fail)
-            assert await index.delete(["item-7"]) == {"item-7": True}
+            assert (await index.delete(["item-7"])).deleted == 1
         assert not await finds(index, 7)
         assert await finds(index, 8)
 

@@ -71,9 +71,9 @@ class Cluster:
                 await self._check_fields(resource.path(metadata["namespace"]), manifest)
             raise
 
-    async def apply_status(self, manifest: Manifest, status: dict[str, Any]) -> None:
+    async def apply_status(self, manifest: Manifest, status: dict[str, Any]) -> Manifest:
         """Make ``status`` the status of the object that was read as ``manifest``, if it has not changed since: so what
-        a former leader decided does not replace what its successor has written.
+        a former leader decided does not replace what its successor has written. Returns the object with it.
 
         Raises:
             NotFoundError, ConflictError: the object is gone, or another one has its name.
@@ -88,7 +88,7 @@ class Cluster:
         }
         path = resource_of(manifest["kind"]).path(metadata["namespace"], metadata["name"], "status")
         try:
-            await self._apply(path, body)
+            return await self._apply(path, body)
         except ConflictError as error:
             live = await self.get(manifest["kind"], metadata["namespace"], metadata["name"])
             if live is None or live["metadata"]["uid"] != metadata["uid"]:

@@ -1,7 +1,7 @@
 """What all runs have in common: how they wait, start, call pods, and end.
 
 A run goes: wait for what is missing → begin (a status that says so, before the first call) → work (calls of pods, which
-may be repeated) → end. Each reconcile takes one such step from a fresh snapshot.
+may be repeated) → end. Each reconcile takes one such step from a fresh snapshot; a delete begins and works in one.
 """
 
 from __future__ import annotations

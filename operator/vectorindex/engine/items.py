@@ -57,17 +57,19 @@ def kill(
             "INSERT INTO temp.requested SELECT value, key FROM json_each(?) ORDER BY value",
             (json.dumps(external_ids, ensure_ascii=False),),
         )
-        rows = connection.execute(
-            "SELECT position, label, external_id, fingerprint, crc FROM temp.requested JOIN items USING (external_id)"
-        ).fetchall()
-        found = np.zeros(len(external_ids), np.bool_)
-        found[[position for position, *_ in rows]] = True
-        labels, went = _verified((item[1:] for item in rows), path)
-        connection.execute(
-            "INSERT INTO dead SELECT label, ? FROM temp.requested JOIN items USING (external_id) ORDER BY label", (lsn,)
-        )
+        found = bytearray(len(external_ids))
+
+        def rows() -> Iterator[tuple[int, str, int, int]]:
+            named = "SELECT position, label, fingerprint, crc FROM temp.requested JOIN items USING (external_id)"
+            for position, label, fingerprint, crc in connection.execute(named):
+                found[position] = True
+                yield label, external_ids[position], fingerprint, crc
+
+        labels, went = _verified(rows(), path)
+        tombstones = json.dumps(np.sort(labels).tolist())
+        connection.execute("INSERT INTO dead SELECT value, ? FROM json_each(?)", (lsn, tombstones))
         connection.execute("DELETE FROM items WHERE external_id IN (SELECT external_id FROM temp.requested)")
-    return found, labels, went
+    return np.frombuffer(found, np.bool_), labels, went
 
 
 def conflicts(connection: sqlite3.Connection, external_ids: Iterable[bytes]) -> tuple[list[str], int]:

@@ -86,6 +86,8 @@ def validate_index_name(name: str) -> None:
 
 def validate_external_ids(external_ids: Sequence[str]) -> None:
     """Raises InvalidInput unless each is 1..512 bytes of UTF-8 without control characters."""
+    if _plain(external_ids):
+        return
     for position, external_id in enumerate(external_ids):
         try:
             size = len(external_id.encode())
@@ -95,6 +97,13 @@ def validate_external_ids(external_ids: Sequence[str]) -> None:
             raise InvalidInput(f"external ID {position}: must have 1 to {MAX_ID_BYTES} bytes of UTF-8, not {size}")
         if _CONTROL.search(external_id):
             raise InvalidInput(f"external ID {position}: must not hold control characters")
+
+
+def _plain(external_ids: Sequence[str]) -> bool:
+    """Whether all are what most are, which is seen at once: valid, and ASCII."""
+    sizes, text = [*map(len, external_ids)], "".join(external_ids)
+    right_size = not sizes or 1 <= min(sizes) <= max(sizes) <= MAX_ID_BYTES
+    return right_size and text.isascii() and not _CONTROL.search(text)
 
 
 def validate_vectors(vectors: NDArray[np.float32], dimensions: int, metric: Metric) -> NDArray[np.float64]:

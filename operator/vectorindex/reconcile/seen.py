@@ -103,7 +103,7 @@ class Seen:
     async def apply(self, manifest: Manifest) -> Manifest:
         raise UnseenError("nothing is written by what was seen")
 
-    async def apply_status(self, manifest: Manifest, status: Manifest) -> None:
+    async def apply_status(self, manifest: Manifest, status: Manifest) -> Manifest:
         raise UnseenError("nothing is written by what was seen")
 
     async def delete(self, manifest: Manifest) -> None:

@@ -192,16 +192,11 @@ class Index:
         assert isinstance(outcome, Upserted)
         return outcome
 
-    async def delete(self, external_ids: Sequence[str]) -> dict[str, bool]:
-        """Delete items; returns for each distinct ID whether it was there. No later search finds one of them."""
-        deletion = await self.delete_as(external_ids, None)
-        return dict(zip(distinct(external_ids), deletion.found.tolist(), strict=True))
-
-    async def delete_as(
-        self, external_ids: Sequence[str], operation: NewOperation | None, max_percent: int | None = None
+    async def delete(
+        self, external_ids: Sequence[str], operation: NewOperation | None = None, max_percent: int | None = None
     ) -> Deletion:
-        """The same, recorded in the same transaction as ``operation``, unless more than ``max_percent`` of the live
-        items would go: the operation fails then."""
+        """Delete items; no later search finds one of them. It is recorded in the same transaction as ``operation``,
+        unless more than ``max_percent`` of the live items would go: the operation fails then."""
         checked = partial(Delete, tuple(external_ids), operation, max_percent)
         write = checked() if len(external_ids) <= _INLINE_LABELS else await asyncio.to_thread(checked)
         deletion = await self._writes.put(write)

@@ -238,7 +238,7 @@ class Operations:
     async def _delete(self, identity: str, body: DeleteBody) -> OperationRecord:
         try:
             limit = body.request.max_delete_percent
-            deletion = await self._index.delete_as(body.request.external_ids, _new_operation(identity, body), limit)
+            deletion = await self._index.delete(body.request.external_ids, _new_operation(identity, body), limit)
         except (OperationConflict, InvalidInput):
             raise
         except EngineError as error:

@@ -19,6 +19,7 @@ from vectorindex.wire.operations import (
     OperationStatus,
     OptimizeRequest,
     RebuildRequest,
+    distinct,
 )
 
 _JSON = {"Content-Type": "application/json"}
@@ -168,13 +169,11 @@ class _DataApi:
         index = self._catalog.get(body.index_name)
         if not body.external_ids:
             raise BadRequest("external_ids is empty: name at least one item")
-        found = await index.delete(body.external_ids)
-        missing = [external_id for external_id, hit in found.items() if not hit]
-        answer = {
-            "deleted_count": len(found) - len(missing),
-            "not_found": missing if body.return_not_found else None,
-        }
-        return web.json_response(answer)
+        deletion = await index.delete(body.external_ids)
+        missing = None
+        if body.return_not_found:
+            missing = [name for name, hit in zip(distinct(body.external_ids), deletion.found, strict=True) if not hit]
+        return web.json_response({"deleted_count": deletion.deleted, "not_found": missing})
 
     async def search(self, request: web.Request) -> web.Response:
         index, k, ef = self._search_arguments(request)

@@ -9,24 +9,20 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-import threading
 from base64 import b64decode
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
 
 import aiohttp
 import yaml
 from aiohttp import web
-from yarl import URL
 
-Result = TypeVar("Result")
+from tests.apiserver.proxying import LoopThread, PassedOn, end_to_end, listen, session, whole
 
 READS = {"GET", "HEAD"}
-HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "upgrade"}
 
 
 class When(Enum):
@@ -79,8 +75,7 @@ class Network:
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="network", daemon=True)
+        self._thread = LoopThread("network")
         self._lines: dict[str, _Line] = {}
 
     def __enter__(self) -> Network:
@@ -89,22 +84,20 @@ class Network:
 
     def __exit__(self, *_: object) -> None:
         for line in self._lines.values():
-            self._call(line.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+            self._thread.call(line.close())
+        self._thread.stop()
 
     def connect(self, name: str, host: str, port: int, upstream: str, authority: str | None = None) -> None:
         """Listen at an address for what stands at another; ``authority``: the CA of a server with TLS. What is there
         already stays."""
         if name not in self._lines:
             line = _Line(self.gate, name, host, port, upstream, authority)
-            self._call(line.open())
+            self._thread.call(line.open())
             self._lines[name] = line
 
     def refuse(self, name: str) -> None:
         """Nobody listens there any more: connections are refused, and those that stand end."""
-        self._call(self._lines[name].refuse())
+        self._thread.call(self._lines[name].refuse())
 
     def swallow(self, name: str) -> None:
         """What is sent there arrives, and is never answered; it is not carried out either."""
@@ -113,10 +106,7 @@ class Network:
     def mend(self, name: str) -> None:
         """As before."""
         self._lines[name].swallows = False
-        self._call(self._lines[name].open())
-
-    def _call(self, work: Coroutine[Any, Any, Result]) -> Result:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+        self._thread.call(self._lines[name].open())
 
 
 class _Line:
@@ -134,16 +124,8 @@ class _Line:
         if self._runner is not None:
             return
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
-                timeout=aiohttp.ClientTimeout(total=None),
-                auto_decompress=False,
-            )
-        # Watches of an operator that was killed end with it.
-        application = _application(self._handle)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port).start()
+            self._session = session()
+        self._runner = await listen(self._handle, self._host, self._port)
 
     async def refuse(self) -> None:
         if self._runner is not None:
@@ -156,7 +138,7 @@ class _Line:
             await self._session.close()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
+        await request.read()
         if self.swallows:
             await asyncio.Event().wait()
         number = None
@@ -165,35 +147,18 @@ class _Line:
             if number is None:
                 raise web.HTTPServiceUnavailable
         assert self._session is not None
-        async with self._session.request(
-            request.method,
-            URL(self._upstream + request.raw_path, encoded=True),
-            data=body or None,
-            headers=_end_to_end(request.headers),
-            skip_auto_headers=("Content-Type",),
-            ssl=self._tls,
-        ) as answer:
+        async with PassedOn(self._session, self._upstream, request, self._tls) as answer:
             if number is not None:
-                payload = await answer.read()
+                response = await whole(answer)
                 if not self._gate.leave(number):
                     raise web.HTTPServiceUnavailable
-                return web.Response(status=answer.status, body=payload, headers=_end_to_end(answer.headers))
-            response = web.StreamResponse(status=answer.status, headers=_end_to_end(answer.headers))
+                return response
+            stream = web.StreamResponse(status=answer.status, headers=end_to_end(answer.headers))
             with suppress(ConnectionResetError):  # the operator was killed
-                await response.prepare(request)
+                await stream.prepare(request)
                 async for chunk in answer.content.iter_any():
-                    await response.write(chunk)
-            return response
-
-
-def _application(handle: Callable[[web.Request], Any]) -> web.Application:
-    application = web.Application(client_max_size=64 * 2**20)
-    application.router.add_route("*", "/{path:.*}", handle)
-    return application
-
-
-def _end_to_end(headers: Any) -> list[tuple[str, str]]:
-    return [(name, value) for name, value in headers.items() if name.lower() not in HOP_BY_HOP]
+                    await stream.write(chunk)
+            return stream
 
 
 def through(kubeconfig: Path, port: int, path: Path) -> tuple[str, str]:

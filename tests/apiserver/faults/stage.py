@@ -63,8 +63,7 @@ class Stage(World):
         is ended by SIGKILL, and started again. Returns these calls."""
         self.gate.count(counted)
         if killed is not None:
-            process = self.operator.pid
-            self.gate.arm(*killed, lambda: os.kill(process, signal.SIGKILL))
+            self.gate.arm(*killed, lambda: self.operator.send(signal.SIGKILL))
         act()
         eventually(
             lambda: self.gate.hit or over(), "it is over, or the operator ended", lambda: self.operator.log[-3000:]

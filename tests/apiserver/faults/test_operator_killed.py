@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
 from tests.apiserver.faults.conftest import IDS, INDEX
-from tests.apiserver.faults.proxy import When
+from tests.apiserver.faults.every_call import Killed, compare_all
 from tests.apiserver.faults.stage import Stage
-from tests.apiserver.faults.tally import chosen, tried
 from tests.apiserver.operator.world import Object, eventually
-from vectorindex.api import names
 
 RUNS: dict[str, tuple[str, Object]] = {
     "delete": ("IndexDelete", {"returnNotFound": True}),
@@ -31,7 +30,7 @@ def slices() -> Iterator[list[str]]:
     return (IDS[start : start + 5] for start in range(0, len(IDS), 5))
 
 
-def play(stage: Stage, title: str, ids: list[str], killed: tuple[int, When] | None = None) -> tuple[Object, list[str]]:
+def play(stage: Stage, title: str, ids: list[str], killed: Killed) -> tuple[Object, list[str]]:
     """One run; how it ended, what it changed on the pods, and which calls it took."""
     kind, spec = RUNS[title]
     name = f"{title.replace(' ', '-')}-{next(unused)}"
@@ -62,56 +61,53 @@ def play(stage: Stage, title: str, ids: list[str], killed: tuple[int, When] | No
 
 @pytest.mark.parametrize("title", RUNS)
 def test_a_run_ends_as_without_the_fault(stage: Stage, slices: Iterator[list[str]], title: str) -> None:
-    play(stage, title, next(slices))  # what is there already, such as another m, is the same for all that follow
-    expected, calls = play(stage, title, next(slices))
-    points = [(call, when) for call in range(len(calls)) for when in When]
-    assert len(points) >= 8, calls
-    for call, when in chosen(points, 2):
-        found, made = play(stage, title, next(slices), (call, when))
-        assert found == expected, f"killed at call {call} ({when.value}) of {calls}: {made}"
-        if stage.gate.hit:
-            tried[f"operator killed at a call: {title}"] += 1
+    play(stage, title, next(slices), None)  # what is there already, such as another m, is the same for all that follow
+    compare_all(stage, title, lambda killed: play(stage, title, next(slices), killed), few=2, calls_at_least=4)
 
 
-def test_an_index_is_made_as_without_the_fault(stage: Stage) -> None:
-    def play_index(killed: tuple[int, When] | None = None) -> tuple[Object, list[str]]:
-        name = f"made-{next(unused)}"
-        managed = {"replicas": 1, "storage": {"size": "1Gi"}}
-        calls = stage.play(
-            lambda: stage.create("VectorIndex", name, {"dimensions": 4, "metric": "L2", "managed": managed}),
-            lambda: stage.is_settled(name),
-            rf"{name}(?!\d)|/events",
-            killed,
-        )
-        status = stage.get("VectorIndex", name)["status"]
-        found = {
-            "conditions": [(each["type"], each["status"], each["reason"]) for each in status["conditions"]],
-            "pods": [(pod["name"], pod["ready"]) for pod in status["pods"]],
-            "objects": {path: stage.api.get(path)["metadata"].get("generation") for path in owned(stage, name)},
-        }
-        stage.delete("VectorIndex", name)
-        eventually(lambda: not stage.pods(name), f"the pods of {name} are gone")
-        plain = {field: str(value).replace(name, "made") for field, value in found.items()}
-        return plain, list(calls)
-
-    expected, calls = play_index()
-    points = [(call, when) for call in range(len(calls)) for when in When]
-    assert len(points) >= 12, calls
-    for call, when in chosen(points, 2):
-        found, made = play_index((call, when))
-        assert found == expected, f"killed at call {call} ({when.value}) of {calls}: {made}"
-        if stage.gate.hit:
-            tried["operator killed at a call: an index is made"] += 1
+def play_cancelled(stage: Stage, killed: Killed) -> tuple[Object, list[str]]:
+    """A rebuild that is cancelled in its middle."""
+    name = f"cancelled-{next(unused)}"
+    stage.reason("VectorIndex", INDEX, "AllPodsReady", "Ready")
+    before = stage.volumes(INDEX)
+    stage.create("IndexRebuild", name, {"indexRef": {"name": INDEX}})
+    stage.sidecar(f"{INDEX}-0").freeze_builder()
+    stage.reason("IndexRebuild", name, "Running")
+    calls = stage.play(
+        lambda: stage.patch("IndexRebuild", name, {"cancel": True}),
+        lambda: "completionTime" in stage.get("IndexRebuild", name)["status"],
+        THEIR_CALLS,
+        killed,
+    )
+    eventually(lambda: stage.ended("IndexRebuild", name)["told at the end"] == 1, f"{name}: its end is told")
+    assert stage.volumes(INDEX) == before
+    return stage.ended("IndexRebuild", name), list(calls)
 
 
-def owned(stage: Stage, name: str) -> list[str]:
-    """The paths of what an index owns."""
-    core, apps = f"/api/v1/namespaces/{stage.namespace}", f"/apis/apps/v1/namespaces/{stage.namespace}"
-    policy = f"/apis/policy/v1/namespaces/{stage.namespace}"
-    return [
-        f"{apps}/statefulsets/{name}",
-        f"{core}/services/{name}",
-        f"{core}/services/{names.pods_service(name)}",
-        f"{core}/configmaps/{names.identity(name)}",
-        f"{policy}/poddisruptionbudgets/{name}",
-    ]
+def test_a_run_is_cancelled_as_without_the_fault(stage: Stage) -> None:
+    compare_all(stage, "cancel", lambda killed: play_cancelled(stage, killed), few=1, calls_at_least=2)
+
+
+def play_expiring(stage: Stage, ids: list[str], killed: Killed) -> tuple[Object, list[str]]:
+    """A delete that is removed as soon as it has ended."""
+    name = f"expiring-{next(unused)}"
+    stage.reason("VectorIndex", INDEX, "AllPodsReady", "Ready")
+    live = [volume["live"] for volume in stage.volumes(INDEX)]
+    uids: list[str] = []
+
+    def create() -> None:
+        spec = {"indexRef": {"name": INDEX}, "externalIDs": ids, "ttlSecondsAfterFinished": 0}
+        uids.append(stage.create("IndexDelete", name, spec)["metadata"]["uid"])
+
+    calls = stage.play(create, lambda: not stage.exists(stage.path("indexdeletes", name)), THEIR_CALLS, killed)
+    told = Counter(event["reason"] for event in stage.events() if event["regarding"]["uid"] == uids[0])
+    after = [volume["live"] for volume in stage.volumes(INDEX)]
+    return {
+        "changed": [new - old for new, old in zip(after, live, strict=True)],
+        "operations": stage.operations_of(INDEX, uids[0]),
+        "told": told["Completed"],
+    }, list(calls)
+
+
+def test_a_run_is_removed_by_its_ttl_as_without_the_fault(stage: Stage, slices: Iterator[list[str]]) -> None:
+    compare_all(stage, "TTL", lambda killed: play_expiring(stage, next(slices), killed), few=1, calls_at_least=4)

@@ -10,25 +10,22 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import aiohttp
 import yaml
 from aiohttp import web
 
 from devcluster.control_plane import ADDRESS, ControlPlane
-
-Result = TypeVar("Result")
+from tests.apiserver.proxying import LoopThread, PassedOn, end_to_end, listen, session, whole
 
 LEASES = "/leases/"
-HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host"}
 
 
 class Fault(Enum):
@@ -79,21 +76,18 @@ class FaultProxy:
         self._silent = False
         self._watches: set[asyncio.Transport] = set()
         self._mute: set[asyncio.Transport] = set()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
+        self._thread = LoopThread("fault-proxy")
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._call(self._start())
+        self._thread.call(self._start())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._call(self._stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._thread.call(self._stop())
+        self._thread.stop()
 
     def kubeconfig(self, of: Path, path: Path) -> Path:
         """Write a kubeconfig file that is ``of``, by way of this proxy."""
@@ -108,7 +102,7 @@ class FaultProxy:
     def arm(self, fault: Fault | WatchFault | None = None, at: int = 0) -> None:
         """Forget what was asked; the request (or the watch) number ``at`` from now on, counted from 0, meets the
         fault."""
-        self._in_loop(lambda: self._arm(fault, at))
+        self._thread.do(lambda: self._arm(fault, at))
 
     @property
     def armed(self) -> bool:
@@ -119,28 +113,28 @@ class FaultProxy:
     def silence(self) -> Iterator[None]:
         """No watch tells anything while the block runs, nor are they closed; then all connections of watches are cut,
         and what happened meanwhile comes late."""
-        self._in_loop(lambda: setattr(self, "_silent", True))
+        self._thread.do(lambda: setattr(self, "_silent", True))
         try:
             yield
         finally:
-            self._in_loop(self._cut_watches)
+            self._thread.do(self._cut_watches)
 
     @contextmanager
     def delay(self) -> Iterator[None]:
         """What happens while the block runs is told after it, on the watches that are open."""
-        self._in_loop(lambda: setattr(self, "_silent", True))
+        self._thread.do(lambda: setattr(self, "_silent", True))
         try:
             yield
         finally:
-            self._in_loop(lambda: setattr(self, "_silent", False))
+            self._thread.do(lambda: setattr(self, "_silent", False))
 
     def mute(self) -> None:
         """The watches that are open never tell anything any more, and are not closed; those that follow do."""
-        self._in_loop(lambda: self._mute.update(self._watches))
+        self._thread.do(lambda: self._mute.update(self._watches))
 
     def cut_watches(self) -> None:
         """All watches that are open end, and are opened again by the operator."""
-        self._in_loop(self._cut_watches)
+        self._thread.do(self._cut_watches)
 
     # On the loop
 
@@ -167,16 +161,9 @@ class FaultProxy:
         pair = authority.issue("fault-proxy", "fault-proxy", hosts=[ADDRESS])
         serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         serving.load_cert_chain(pair.certificate, pair.key)
-        trusting = ssl.create_default_context(cafile=str(authority.pair.certificate))
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=trusting, limit=0), auto_decompress=False, read_bufsize=2**24
-        )
-        application = web.Application(client_max_size=2**26)
-        application.router.add_route("*", "/{path:.*}", self._serve)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, ADDRESS, 0, ssl_context=serving)
-        await site.start()
+        self._trusting = ssl.create_default_context(cafile=str(authority.pair.certificate))
+        self._session = session()
+        self._runner = await listen(self._serve, ADDRESS, 0, serving)
         self._port: int = self._runner.addresses[0][1]
 
     async def _stop(self) -> None:
@@ -204,15 +191,15 @@ class FaultProxy:
             case Fault() as fault:
                 return _failure(int(fault.value))
         async with self._forward(request) as answer:
-            return web.Response(status=answer.status, headers=_kept(answer.headers), body=await answer.read())
+            return await whole(answer)
 
     async def _watch(self, request: web.Request, fault: Fault | WatchFault | None) -> web.StreamResponse:
         if fault in (WatchFault.REFUSED, WatchFault.ERROR):
             return _failure(404 if fault is WatchFault.REFUSED else 500)
         async with self._forward(request) as answer:
             if answer.status != 200:
-                return web.Response(status=answer.status, headers=_kept(answer.headers), body=await answer.read())
-            response = web.StreamResponse(status=answer.status, headers=_kept(answer.headers))
+                return await whole(answer)
+            response = web.StreamResponse(status=answer.status, headers=end_to_end(answer.headers))
             response.enable_chunked_encoding()
             await response.prepare(request)
             if fault is WatchFault.GONE:
@@ -236,45 +223,8 @@ class FaultProxy:
             self._watches.discard(transport)
             self._mute.discard(transport)
 
-    def _forward(self, request: web.Request) -> Any:
-        return _Forwarded(self._session, self._plane.server, request)
-
-    # From the test's thread
-
-    def _call(self, work: Coroutine[Any, Any, Result]) -> Result:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
-
-    def _in_loop(self, work: Callable[[], None]) -> None:
-        async def run() -> None:
-            work()
-
-        self._call(run())
-
-
-class _Forwarded:
-    """The answer of the API server to a request that is passed on; an async context manager."""
-
-    def __init__(self, session: aiohttp.ClientSession, server: str, request: web.Request) -> None:
-        self._session, self._server, self._request = session, server, request
-
-    async def __aenter__(self) -> aiohttp.ClientResponse:
-        request = self._request
-        self._answer = await self._session.request(
-            request.method,
-            f"{self._server}{request.raw_path}",
-            headers=_kept(request.headers),
-            data=await request.read() or None,
-            skip_auto_headers=("Content-Type", "Accept-Encoding", "User-Agent"),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
-        )
-        return self._answer
-
-    async def __aexit__(self, *_: object) -> None:
-        self._answer.close()
-
-
-def _kept(headers: Any) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name.lower() not in HOP_BY_HOP}
+    def _forward(self, request: web.Request) -> PassedOn:
+        return PassedOn(self._session, self._plane.server, request, self._trusting)
 
 
 def _reset(request: web.Request) -> web.Response:
