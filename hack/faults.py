@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 CAMPAIGNS = {
     "operator": "tests/apiserver/faults/test_operator_killed.py",
+    "index": "tests/apiserver/faults/test_index_operator_killed.py",
     "sidecar": "tests/apiserver/faults/test_sidecar_faults.py",
     "meanwhile": "tests/apiserver/faults/test_meanwhile.py",
     "mutations": "tests/apiserver/faults/test_mutations.py",

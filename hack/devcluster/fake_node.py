@@ -111,7 +111,9 @@ class FakeNode:
         if self.errors:
             raise self.errors[0]
 
-    def set_ready(self, namespace: str, name: str, ready: bool = True, *, restarts: int | None = None) -> None:
+    def set_ready(
+        self, namespace: str, name: str, ready: bool = True, *, restarts: int | None = None, timeout: float = 30.0
+    ) -> None:
         """Set the readiness of a pod that is or will be bound, as a kubelet does after a probe.
 
         Args:
@@ -119,8 +121,12 @@ class FakeNode:
             name: of the pod.
             ready: for all of its containers.
             restarts: the containers' restart count, when it changes (a kubelet counts it up after a crash).
+            timeout: seconds to wait at most until the pod is Running.
+
+        Raises:
+            TimeoutError: it is not, or is gone.
         """
-        known = self.wait_running(namespace, name)
+        known = self.wait_running(namespace, name, timeout)
         self._write_status(known, ready, restarts)
 
     def wait_running(self, namespace: str, name: str, timeout: float = 30.0) -> _Pod:

@@ -381,11 +381,11 @@ class World:
                 sidecar = self._sidecars.get(pod)
                 answered = 200 if sidecar is None else sidecar.readiness
                 if answered is not None and (answered == 200) is not ready:
-                    with contextlib.suppress(TimeoutError):  # it is gone meanwhile
-                        self._set_ready(pod, answered == 200)
+                    with contextlib.suppress(TimeoutError):  # not Running yet, or gone: others are to be probed, too
+                        self._set_ready(pod, answered == 200, timeout=0.0)
 
-    def _set_ready(self, pod: str, ready: bool, restarts: int | None = None) -> None:
-        self.node.set_ready(self.namespace, pod, ready, restarts=restarts)
+    def _set_ready(self, pod: str, ready: bool, restarts: int | None = None, timeout: float = 30.0) -> None:
+        self.node.set_ready(self.namespace, pod, ready, restarts=restarts, timeout=timeout)
         with self._lock:
             if pod in self._ready:
                 self._ready[pod] = ready
