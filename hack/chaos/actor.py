@@ -19,6 +19,7 @@ from vectorindex.dataplane.operations import Sidecars
 from vectorindex.dataplane.transport import Transport
 from vectorindex.wire.identity import GraphParameters, Metric
 from vectorindex.wire.operations import (
+    BuildBody,
     DeleteBody,
     DeleteRequest,
     DeleteResult,
@@ -27,6 +28,8 @@ from vectorindex.wire.operations import (
     OperationKind,
     OperationState,
     OperationStatus,
+    OptimizeBody,
+    OptimizeRequest,
     RebuildBody,
     RebuildRequest,
     Verification,
@@ -37,6 +40,7 @@ DIMENSIONS = 24
 IDS = 1_500
 EXCUSED_BY_A_KILL = (FailureReason.BUILD_FAILED, FailureReason.RESTART_LIMIT_EXCEEDED)
 _OBJECT = ObjectReference(name="chaos", uid="chaos")
+_VERIFY = Verification(samples=20)
 
 Vector = NDArray[np.float32]
 T = TypeVar("T")
@@ -69,7 +73,7 @@ class Actor:
         """One round of whatever it may be."""
         if len(self.items) < IDS // 3:
             await self._session("upsert")
-        match self._random.choices(["session", "upsert", "delete", "rebuild"], [3, 6, 2, 4])[0]:
+        match self._random.choices(["session", "upsert", "delete", "rebuild", "optimize"], [3, 6, 2, 2, 2])[0]:
             case "session":
                 await self._session(self._random.choice(["build", "insert", "upsert", "upsert"]))
             case "upsert":
@@ -78,6 +82,8 @@ class Actor:
                 await self._delete(self._pick(self._random.choice([1, 5, 60])))
             case "rebuild":
                 await self._rebuild()
+            case "optimize":
+                await self._build("optimize", OptimizeBody(object=_OBJECT, request=OptimizeRequest(verify=_VERIFY)))
         await self.check()
 
     async def check(self) -> None:
@@ -195,18 +201,22 @@ class Actor:
                 self._require(not set(answer) & set(names), f"found after its delete: {set(answer) & set(names)}")
 
     async def _rebuild(self) -> None:
-        operation = self._operation("rebuild")
         params = GraphParameters.model_validate(
             {"M": self._random.choice([4, 16, 32]), "ef_construction": self._random.choice([50, 600, 1500])}
         )
-        body = RebuildBody(object=_OBJECT, request=RebuildRequest(params=params, verify=Verification(samples=20)))
-        self._note(f"{operation} {params.to_json()}")
-        kills = self._history.kills.total()
-        await self._until_answered(lambda: self._sidecars.start(self._endpoint, operation, body))
-        status = await self._end_of(operation, kills, set())
+        status = await self._build(
+            "rebuild", RebuildBody(object=_OBJECT, request=RebuildRequest(params=params, verify=_VERIFY))
+        )
         if status.state is OperationState.SUCCEEDED:
             state = await self._until_answered(lambda: self._sidecars.state(self._endpoint))
             self._require(state.parameters.m == params.m, f"{state.parameters} are in force after {params}")
+
+    async def _build(self, kind: str, body: BuildBody) -> OperationStatus:
+        operation = self._operation(kind)
+        self._note(f"{operation} {body.request.model_dump(exclude_defaults=True)}")
+        kills = self._history.kills.total()
+        await self._until_answered(lambda: self._sidecars.start(self._endpoint, operation, body))
+        return await self._end_of(operation, kills, set())
 
     async def _end_of(
         self,

@@ -87,7 +87,8 @@ def _open(control: socket.socket, view: View, request: int, segments: Sequence[S
 
 def _serve(data: socket.socket, view: View, threads: int) -> None:
     try:
-        _answer_searches(data, view, threads)
+        with contextlib.suppress(ConnectionError):  # the front is gone, and wants no answer
+            _answer_searches(data, view, threads)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
@@ -101,10 +102,7 @@ def _answer_searches(data: socket.socket, view: View, threads: int) -> None:
             answer = _error(request, Kind.INVALID, error)
         except Exception as error:
             answer = _error(request, Kind.FAILED, error)
-        try:
-            ipc.send(data, answer)
-        except ConnectionError:
-            return
+        ipc.send(data, answer)
 
 
 def _search(view: View, request: Message, threads: int) -> Message:
