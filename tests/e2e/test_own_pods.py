@@ -8,12 +8,16 @@ import pytest
 import yaml
 
 from demo import data
+from tests.apiserver.faults.tally import ALL, tried
 from tests.e2e.support import INDEX, ROOT, Namespace, Object, condition
 
 EXAMPLE = ROOT / "examples" / "own-pods"
 ITEMS = 6_000
 IDS = data.load().ids[:ITEMS]
 IMAGE = "vectorindex-operator:dev"
+LARGER_GRAPH = {"m": 32, "efConstruction": 400}
+ROLLOUT_SECONDS = 400
+"""Two pods that end, start and load, one after the other, on a node that does other things too."""
 
 
 def example() -> list[Object]:
@@ -46,3 +50,22 @@ def test_the_pods_of_the_example_hold_the_index(shop: Namespace) -> None:
     assert [pod["name"] for pod in status["pods"]] == ["shop-0", "shop-1"]
     assert condition(status, "Ready") == ("True", "AllPodsReady")
     assert found(shop) == [sorted(IDS)] * 2
+
+
+@pytest.mark.skipif(not ALL, reason="it takes minutes: `make faults` runs it")
+def test_a_rebuild_goes_on_over_a_rollout_of_the_users(shop: Namespace) -> None:
+    shop.apply("IndexRebuild", "larger", {"indexRef": {"name": INDEX}, "params": LARGER_GRAPH})
+    shop.wait_until(
+        "at work", "vireb", "larger", lambda status: any(pod["state"] == "Running" for pod in status.get("pods", ()))
+    )
+    shop.kubectl("rollout", "restart", "statefulset/shop")
+    shop.apply("IndexDelete", "meanwhile", {"indexRef": {"name": INDEX}, "externalIDs": list(IDS[:10])})
+    status = shop.finished("vireb", "larger", ROLLOUT_SECONDS)
+    assert condition(status, "Succeeded") == ("True", "Completed")
+    assert {pod["name"]: pod["parameters"]["m"] for pod in status["pods"]} == {"shop-0": 32, "shop-1": 32}
+    status = shop.finished("videl", "meanwhile")
+    assert [pod["deletedCount"] for pod in status["pods"]] == [10, 10]
+    shop.kubectl("rollout", "status", "statefulset/shop", f"--timeout={ROLLOUT_SECONDS}s")
+    shop.kubectl("wait", "--for=condition=Ready", f"vi/{INDEX}", "--timeout=60s")
+    assert found(shop) == [sorted(IDS[10:])] * 2
+    tried["cluster: pods of the user's own rolled in mid-rebuild"] += 1
