@@ -22,7 +22,7 @@ CAMPAIGNS = {
     "meanwhile": ("tests/apiserver/faults/test_meanwhile.py",),
     "mutations": ("tests/apiserver/faults/test_mutations.py",),
     "api": ("tests/apiserver/operator/test_api_faults.py",),
-    "cluster": ("tests/e2e/test_faults.py", "tests/e2e/test_own_pods.py"),
+    "cluster": ("tests/e2e/test_faults.py", "tests/e2e/test_own_pods.py", "tests/e2e/test_two_operators.py"),
 }
 
 
