@@ -37,6 +37,7 @@ GIGABYTE = 1e9
 def measure(data: Data, count: int, threads: int, folder: Path) -> list[Result]:
     """Build, search, delete, optimize and rebuild ``count`` items; every result is written as soon as it is there."""
     results: list[Result] = []
+    described = machine.describe()
 
     def show(*more: Result) -> None:
         results.extend(more)
@@ -78,7 +79,7 @@ def measure(data: Data, count: int, threads: int, folder: Path) -> list[Result]:
         Result.at_least("optimize: faster than rebuild end to end", rebuilt.wall / optimized.wall, 8, "x"),
         behind([curve], [reference]),
     )
-    PAGE.write_text(_page(results, count, data), encoding="utf-8")
+    PAGE.write_text(_page(results, count, data, described), encoding="utf-8")
     return results
 
 
@@ -128,12 +129,12 @@ def _operation(name: str, run: Run, peak: memory.Peak, before: float, after: flo
     ]
 
 
-def _page(results: list[Result], count: int, data: Data) -> str:
+def _page(results: list[Result], count: int, data: Data, described: str) -> str:
     rows = "\n".join(f"| {each.name} | {_measured(each)} | {each.note} |" for each in results)
     return f"""# {count:,} items
 
 Written by `make bench SCALE={count}` on {time.strftime("%Y-%m-%d", time.gmtime())}.
-{machine.describe()}.
+{described}.
 
 {len(data.items):,} embeddings of {data.dimensions} dimensions, again and again with seeded noise: two copies of an item
 lie as far apart as an item and its tenth neighbour. {data.metric}, M 16, efConstruction 200, ef 64.
