@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vectorindex.engine import snapshot as engine
 from vectorindex.engine.errors import EngineError
+from vectorindex.engine.files import fsync_path
 from vectorindex.engine.folders import UNFINISHED_PREFIX, make_folder, remove_unfinished, remove_whole
 from vectorindex.engine.snapshot import Sealed, Snapshot
 from vectorindex.sidecar import log
@@ -31,9 +32,14 @@ class Snapshots:
         return self._folder / index
 
     def prepare(self) -> None:
-        """Remove what a former process left unfinished."""
+        """Remove what a former process left unfinished, and make durable what is there now, and what is not: that
+        process may have ended before it did, and from here on it is what we show."""
+        if not self._folder.is_dir():
+            return
         for folder in _folders(self._folder):
             remove_unfinished(folder)
+            fsync_path(folder)
+        fsync_path(self._folder)
 
     async def take(self, index: Index, name: str) -> SnapshotStatus:
         """Make a snapshot of an index that serves. Raises TargetExists, EngineError."""

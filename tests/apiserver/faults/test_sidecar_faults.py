@@ -117,14 +117,20 @@ def strike(stage: Stage, uid: str, moment: Moment, fault: Fault) -> bool:
         stage.network.swallow(POD)
         eventually(lambda: stage.operations(POD)[operation].state is OperationState.SUCCEEDED, "the pod is done")
     elif moment.state is OperationState.RUNNING:
-        held = stage.sidecar(POD).freeze_builder()
-        while stage.operations(POD)[operation].progress < moment.progress:
-            try:
+        sidecar = stage.sidecar(POD)
+        eventually(
+            lambda: sidecar.builder is not None or stage.operations(POD)[operation].state.finished, "the pod builds"
+        )
+        if (held := sidecar.builder) is None:
+            return False
+        try:
+            os.kill(held, signal.SIGSTOP)
+            while stage.operations(POD)[operation].progress < moment.progress:
                 thaw(held)
                 time.sleep(STEP)
                 os.kill(held, signal.SIGSTOP)
-            except ProcessLookupError:
-                return False
+        except ProcessLookupError:
+            return False
     fault(stage, held)
     release(held)
     stage.network.mend(POD)

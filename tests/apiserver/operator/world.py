@@ -35,6 +35,7 @@ from vectorindex.wire.endpoint import Endpoint
 from vectorindex.wire.operations import OperationStatus
 from vectorindex.wire.state import IndexState
 
+BUILDER = "vectorindex.sidecar.builder"
 DEADLINE = 60.0
 DIMENSIONS = 16
 
@@ -96,18 +97,22 @@ class Sidecar:
     def freeze_builder(self) -> int:
         """Wait until it builds, and stop the builder there: so the build is in its middle for as long as is wanted.
         Returns the builder's PID, for :func:`thaw`."""
-        assert self._process is not None
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         found: list[int] = []
 
         def builds() -> bool:
-            pids = map(int, children.read_text().split())
-            found.extend(pid for pid in pids if "vectorindex.sidecar.builder" in command_line(pid))
+            found.extend(filter(None, [self.builder]))
             return bool(found)
 
         eventually(builds, f"{self._pod} builds")
         os.kill(found[0], signal.SIGSTOP)
         return found[0]
+
+    @property
+    def builder(self) -> int | None:
+        """The PID of its builder, if one is at work."""
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
+        return next((pid for pid in map(int, children.split()) if BUILDER in command_line(pid)), None)
 
     def stop(self) -> None:
         """SIGTERM, and SIGKILL if that does not end it."""
