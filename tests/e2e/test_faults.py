@@ -7,13 +7,15 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
 from demo import data
 from devcluster.cluster import Cluster
+from devcluster.errors import DevClusterError
 from tests.apiserver.faults.tally import REPEAT, tried
-from tests.e2e.support import INDEX, Namespace, Object, condition, create_namespace
+from tests.e2e.support import INDEX, Namespace, Object, condition, create_namespace, wait_for
 
 ITEMS = 3_000
 MANY = 6_000
@@ -81,6 +83,22 @@ def all_found(index: Namespace) -> None:
         assert sorted(json.loads(index.inside("found", str(ITEMS), address))) == IDS
 
 
+def answer(index: Namespace) -> bool:
+    """Whether every pod can be searched: what the kernel has ended is started again."""
+    try:
+        for address in index.addresses().values():
+            index.inside("found", "1", address)
+    except DevClusterError:
+        return False
+    return True
+
+
+def signal_all(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
 def test_a_pod_that_is_cut_off_goes_on_and_is_waited_for(index: Namespace, name: str) -> None:
     def cut_off() -> None:
         with index.cluster.partition(index.name, POD):
@@ -140,14 +158,19 @@ def test_a_container_that_has_no_memory_left_loses_what_the_kernel_ends_and_noth
     index: Namespace, name: str
 ) -> None:
     def eat() -> None:
+        processes = index.cluster.processes(index.name, POD)
+        builders = [process.pid for process in processes if "vectorindex.sidecar.builder" in process.command]
+        signal_all(builders, signal.SIGSTOP)  # so that it is in its middle, however long this takes
         eaten = index.cluster.run(
             ["kubectl", "--namespace", index.name, "exec", POD, "--", "python3", "-c", EAT_MEMORY], check=False
         )
+        signal_all(builders, signal.SIGCONT)
         assert "killed" in eaten.stdout or eaten.returncode == 137, eaten  # the container, and all that is in it
 
     status = rebuild(index, name, eat)
     assert condition(status, "Succeeded") == ("True", "Completed")
     assert [pod["state"] for pod in status["pods"]] == ["Succeeded"] * 2
+    wait_for("both pods answer", lambda: answer(index))
     all_found(index)
     tried["cluster: out of memory in mid-rebuild"] += 1
 
