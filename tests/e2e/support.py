@@ -16,6 +16,9 @@ ROOT = Path(__file__).parents[2]
 SYSTEM = "vectorindex-system"
 INDEX = "nouns"
 WAIT_SECONDS = 120
+CHART = ROOT / "charts" / "vectorindex-operator"
+LARGE_GRAPH = {"m": 64, "efConstruction": 1_000}
+"""Parameters whose build takes seconds even with the few items of a test."""
 
 Object = dict[str, Any]
 
@@ -116,8 +119,7 @@ def create_namespace(cluster: Cluster, name: str) -> Namespace:
 def install_by_helm(cluster: Cluster) -> None:
     """Install the chart as the README says, with the image that was built here."""
     create_namespace(cluster, SYSTEM)
-    chart = ROOT / "charts" / "vectorindex-operator"
     image = ["--set", "image.repository=vectorindex-operator", "--set", "image.tag=dev"]
     cluster.run(
-        ["helm", "install", "vectorindex-operator", chart, "--namespace", SYSTEM, "--wait", "--timeout=2m", *image]
+        ["helm", "install", "vectorindex-operator", CHART, "--namespace", SYSTEM, "--wait", "--timeout=2m", *image]
     )

@@ -15,13 +15,12 @@ from demo import data
 from devcluster.cluster import Cluster
 from devcluster.errors import DevClusterError
 from tests.apiserver.faults.tally import REPEAT, tried
-from tests.e2e.support import INDEX, Namespace, Object, condition, create_namespace, wait_for
+from tests.e2e.support import INDEX, LARGE_GRAPH, Namespace, Object, condition, create_namespace, wait_for
 
 ITEMS = 3_000
 MANY = 6_000
 IDS = sorted(data.load().ids[:ITEMS])
 POD = f"{INDEX}-1"
-LARGE_GRAPH = {"m": 64, "efConstruction": 1_000}
 NOT_READY_SECONDS = 60
 """A node whose kubelet is silent is NotReady after 40 s."""
 EAT_MEMORY = """
@@ -29,8 +28,13 @@ import os, pathlib, signal, time
 
 counters = map(pathlib.Path, ("/sys/fs/cgroup/memory/memory.oom_control", "/sys/fs/cgroup/memory.events"))
 counter = next(path for path in counters if path.exists())
-eaters = []
-while "oom_kill 0" in counter.read_text():
+
+def killed():
+    return [line for line in counter.read_text().splitlines() if line.startswith("oom_kill ")]
+
+before, eaters = killed(), []
+assert before
+while killed() == before:
     if not (eater := os.fork()):
         block = b"x" * 2**23
         time.sleep(60)
@@ -83,7 +87,7 @@ def all_found(index: Namespace) -> None:
         assert sorted(json.loads(index.inside("found", str(ITEMS), address))) == IDS
 
 
-def answer(index: Namespace) -> bool:
+def searchable(index: Namespace) -> bool:
     """Whether every pod can be searched: what the kernel has ended is started again."""
     try:
         for address in index.addresses().values():
@@ -170,7 +174,7 @@ def test_a_container_that_has_no_memory_left_loses_what_the_kernel_ends_and_noth
     status = rebuild(index, name, eat)
     assert condition(status, "Succeeded") == ("True", "Completed")
     assert [pod["state"] for pod in status["pods"]] == ["Succeeded"] * 2
-    wait_for("both pods answer", lambda: answer(index))
+    wait_for("both pods answer", lambda: searchable(index))
     all_found(index)
     tried["cluster: out of memory in mid-rebuild"] += 1
 

@@ -11,13 +11,12 @@ import pytest
 
 from demo import data
 from devcluster.cluster import Cluster
-from tests.e2e.support import INDEX, SYSTEM, Namespace, Object, condition, create_namespace
+from tests.e2e.support import INDEX, LARGE_GRAPH, SYSTEM, Namespace, Object, condition, create_namespace
 
 ITEMS = 6_000
 NOUNS = data.load()
 DELETED = [name for name, category in zip(NOUNS.ids[:ITEMS], NOUNS.categories, strict=False) if category == "animal"]
 KEPT = sorted(set(NOUNS.ids[:ITEMS]) - set(DELETED))
-LARGE_GRAPH = {"m": 64, "efConstruction": 1_000}
 
 
 @pytest.fixture(scope="module")

@@ -9,19 +9,17 @@ import pytest
 
 from devcluster.cluster import Cluster
 from tests.apiserver.faults.tally import ALL, tried
-from tests.e2e.support import INDEX, ROOT, SYSTEM, Namespace, condition, wait_for
+from tests.e2e.support import CHART, INDEX, LARGE_GRAPH, SYSTEM, Namespace, condition, wait_for
 
 ITEMS = 3_000
-LARGE_GRAPH = {"m": 64, "efConstruction": 1_000}
 TAKEN_OVER = 45
 """Seconds, more than the 20 s for which a Lease counts."""
 
 
 def upgrade(cluster: Cluster, replicas: int) -> None:
-    chart = ROOT / "charts" / "vectorindex-operator"
     values = ["--reuse-values", "--set", f"replicas={replicas}"]
     cluster.run(
-        ["helm", "upgrade", "vectorindex-operator", chart, "--namespace", SYSTEM, "--wait", "--timeout=2m", *values]
+        ["helm", "upgrade", "vectorindex-operator", CHART, "--namespace", SYSTEM, "--wait", "--timeout=2m", *values]
     )
 
 

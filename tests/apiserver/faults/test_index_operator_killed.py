@@ -47,8 +47,7 @@ class Story:
     after: int
 
 
-STORIES = {
-    "an index is made": Story(0, make, 1),
+CHANGED = {
     "an index is scaled up": Story(1, lambda stage, name: scale(stage, name, 2), 2),
     "an index is scaled down": Story(2, lambda stage, name: scale(stage, name, 1), 1),
     "an index is rolled": Story(2, roll, 2),
@@ -79,9 +78,14 @@ def play(stage: Stage, story: Story, killed: Killed) -> tuple[Object, list[str]]
     return {field: str(value).replace(name, "told") for field, value in found.items()}, list(calls)
 
 
-@pytest.mark.parametrize("title", chosen(list(STORIES), 2))
-def test_an_index_ends_as_without_the_fault(stage: Stage, title: str) -> None:
-    compare_all(stage, title, lambda killed: play(stage, STORIES[title], killed), few=1, calls_at_least=2)
+def test_an_index_is_made_as_without_the_fault(stage: Stage) -> None:
+    story = Story(0, make, 1)
+    compare_all(stage, "an index is made", lambda killed: play(stage, story, killed), few=2, calls_at_least=6)
+
+
+@pytest.mark.parametrize("title", chosen(list(CHANGED), 1))
+def test_an_index_is_changed_as_without_the_fault(stage: Stage, title: str) -> None:
+    compare_all(stage, title, lambda killed: play(stage, CHANGED[title], killed), few=1, calls_at_least=2)
 
 
 def play_deleted(stage: Stage, killed: Killed) -> tuple[Object, list[str]]:

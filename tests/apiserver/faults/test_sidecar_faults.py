@@ -112,19 +112,22 @@ def strike(stage: Stage, uid: str, moment: Moment, fault: Fault) -> bool:
     """Wait for the moment and cause the fault. False: it was over before it could be seen."""
     operation = f"{uid}.1"
     eventually(lambda: operation in stage.operations(POD), "the pod has begun")
-    held = None
+    held: int | None = None
     if moment.unread:
         stage.network.swallow(POD)
         eventually(lambda: stage.operations(POD)[operation].state is OperationState.SUCCEEDED, "the pod is done")
     elif moment.state is OperationState.RUNNING:
         sidecar = stage.sidecar(POD)
-        eventually(
-            lambda: sidecar.builder is not None or stage.operations(POD)[operation].state.finished, "the pod builds"
-        )
-        if (held := sidecar.builder) is None:
+
+        def begun() -> bool:
+            nonlocal held
+            held = sidecar.stop_builder()
+            return held is not None or stage.operations(POD)[operation].state.finished
+
+        eventually(begun, "the pod builds")
+        if held is None:
             return False
         try:
-            os.kill(held, signal.SIGSTOP)
             while stage.operations(POD)[operation].progress < moment.progress:
                 thaw(held)
                 time.sleep(STEP)

@@ -77,6 +77,7 @@ def test_an_m_that_is_taken_back_asks_for_none(world: World) -> None:
     world.patch("VectorIndex", "ready", {"hnsw": {"m": None}})
     world.reason("VectorIndex", "ready", "NotNeeded", "MaintenanceNeeded")
     eventually(lambda: {state.configuration.desired_m for state in world.states("ready")} == {None}, "no pod is asked")
+    assert not any(state.needs_rebuild for state in world.states("ready"))
 
 
 def test_figures_follow_the_end_of_a_run_at_once(world: World) -> None:

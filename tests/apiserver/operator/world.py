@@ -97,22 +97,27 @@ class Sidecar:
     def freeze_builder(self) -> int:
         """Wait until it builds, and stop the builder there: so the build is in its middle for as long as is wanted.
         Returns the builder's PID, for :func:`thaw`."""
-        found: list[int] = []
+        held: int | None = None
 
         def builds() -> bool:
-            found.extend(filter(None, [self.builder]))
-            return bool(found)
+            nonlocal held
+            held = self.stop_builder()
+            return held is not None
 
         eventually(builds, f"{self._pod} builds")
-        os.kill(found[0], signal.SIGSTOP)
-        return found[0]
+        assert held is not None
+        return held
 
-    @property
-    def builder(self) -> int | None:
-        """The PID of its builder, if one is at work."""
+    def stop_builder(self) -> int | None:
+        """Stop the builder where it is, if one is at work; returns its PID."""
         assert self._process is not None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
-        return next((pid for pid in map(int, children.split()) if BUILDER in command_line(pid)), None)
+        for pid in map(int, children.split()):
+            if BUILDER in command_line(pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+                    return pid
+        return None
 
     def stop(self) -> None:
         """SIGTERM, and SIGKILL if that does not end it."""
